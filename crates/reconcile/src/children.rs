@@ -1,0 +1,1 @@
+//! Filled by the runtime's half of the engine.

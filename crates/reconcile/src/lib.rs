@@ -1,0 +1,21 @@
+//! Generic multi-cluster reconciliation: keys, queue, workers, watches over many clusters, server-side
+//! apply with an inventory, lease, metrics and the admin server.
+//!
+//! It knows the Kubernetes API machinery (`kube`) and nothing of openMCP: no openMCP kind, label or
+//! finalizer may be named here.
+pub mod admin;
+pub mod apply;
+pub mod children;
+pub mod cluster;
+pub mod controller;
+pub mod digest;
+pub mod events;
+pub mod fault;
+pub mod inventory;
+pub mod queue;
+pub mod status;
+pub mod watch;
+
+pub use controller::{Controller, Handle, Key, Limits, Outcome, Reconciler};
+pub use fault::Fault;
+pub use queue::Lane;
