@@ -25,12 +25,24 @@ pub struct Mark {
 /// first with force=false; 201 is ours; 200/409 is ours only if the live object already bore `mark` (then force
 /// is used), else a `Conflict` fault names the foreign object and nothing is changed. The mark is added to the
 /// object's labels. Returns the live object.
-pub async fn upsert(_client: &kube::Client, _manager: &str, _mark: &Mark, _object: Value) -> Result<Value, Fault> {
+pub async fn upsert(
+    _client: &kube::Client,
+    _manager: &str,
+    _mark: &Mark,
+    _object: Value,
+) -> Result<Value, Fault> {
     unimplemented!()
 }
 
 /// Deletes by UID precondition, Background propagation, and tells by a GET whether it is gone. Another UID under
 /// the name, or no object, is `Gone`.
-pub async fn delete(_client: &kube::Client, _api_version: &str, _kind: &str, _namespace: Option<&str>, _name: &str, _uid: &str) -> Result<Deletion, Fault> {
+pub async fn delete(
+    _client: &kube::Client,
+    _api_version: &str,
+    _kind: &str,
+    _namespace: Option<&str>,
+    _name: &str,
+    _uid: &str,
+) -> Result<Deletion, Fault> {
     unimplemented!()
 }

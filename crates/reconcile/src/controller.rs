@@ -19,7 +19,11 @@ pub struct Key {
 impl Key {
     /// A key; `namespace` is empty for cluster-scoped kinds.
     pub fn new(kind: &'static str, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { kind, namespace: namespace.into(), name: name.into() }
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 impl std::fmt::Display for Key {
@@ -58,7 +62,10 @@ pub struct Limits {
 }
 impl Default for Limits {
     fn default() -> Self {
-        Self { workers: 16, deadline: Duration::from_secs(60) }
+        Self {
+            workers: 16,
+            deadline: Duration::from_secs(60),
+        }
     }
 }
 

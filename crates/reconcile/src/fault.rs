@@ -37,7 +37,12 @@ pub enum Class {
 impl Fault {
     /// A fault of the given class.
     pub fn new(class: Class, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class, reason, message: message.into(), retry_after: None }
+        Self {
+            class,
+            reason,
+            message: message.into(),
+            retry_after: None,
+        }
     }
     /// A wrong input: [`Class::Invalid`].
     pub fn invalid(reason: &'static str, message: impl Into<String>) -> Self {

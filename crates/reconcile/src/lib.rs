@@ -5,6 +5,7 @@
 //! finalizer may be named here.
 pub mod admin;
 pub mod apply;
+mod apply_child;
 pub mod children;
 pub mod cluster;
 pub mod controller;
@@ -13,6 +14,7 @@ pub mod events;
 pub mod fault;
 pub mod inventory;
 pub mod queue;
+mod raw;
 pub mod status;
 pub mod watch;
 

@@ -21,14 +21,25 @@ pub struct Observed {
 
 /// The next conditions list: `observed` in its order, then nothing else; lastTransitionTime is kept where the
 /// status value is unchanged, `now` otherwise.
-pub fn merge_conditions(_live: &[Condition], _observed: &[Observed], _generation: i64, _now: jiff::Timestamp) -> Vec<Condition> {
+pub fn merge_conditions(
+    _live: &[Condition],
+    _observed: &[Observed],
+    _generation: i64,
+    _now: jiff::Timestamp,
+) -> Vec<Condition> {
     unimplemented!()
 }
 
 /// Writes `desired` (the whole `status` that `manager` owns) to the status subresource by a forced server-side
 /// apply, if it differs from `live` (the current `status`). Returns whether a request was sent. A 404 is not an
 /// error: the object is gone.
-pub async fn apply_status<K>(_api: &Api<K>, _object: &K, _live: &serde_json::Value, _desired: &impl Serialize, _manager: &str) -> Result<bool, Fault>
+pub async fn apply_status<K>(
+    _api: &Api<K>,
+    _object: &K,
+    _live: &serde_json::Value,
+    _desired: &impl Serialize,
+    _manager: &str,
+) -> Result<bool, Fault>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {

@@ -12,7 +12,11 @@ use tokio_util::sync::CancellationToken;
 #[non_exhaustive]
 pub enum Change<K> {
     /// The object exists, new or changed. `first` is set while the first list is read (use [`crate::Lane::Bulk`]).
-    Applied { object: Arc<K>, old: Option<Arc<K>>, first: bool },
+    Applied {
+        object: Arc<K>,
+        old: Option<Arc<K>>,
+        first: bool,
+    },
     /// The object left the watch (deleted, or its label was removed: confirm with a GET before acting on it).
     Deleted { object: Arc<K> },
 }
