@@ -1,1 +1,53 @@
-fn main() {}
+//! `openmcp`: what a person runs. The command line only; each subcommand is a room of its own.
+mod assets;
+mod console;
+mod control_plane;
+mod dev;
+mod images;
+mod kubeconfig;
+mod node;
+mod openmcp;
+mod pki;
+mod prerequisites;
+mod process;
+mod state;
+
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+/// openMCP on your machine: a local platform of real processes.
+#[derive(Parser)]
+#[command(name = "openmcp", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start, look at and stop a local platform.
+    #[command(subcommand)]
+    Dev(dev::Dev),
+    /// Run the process node of a local platform (`dev up` starts it).
+    #[command(hide = true)]
+    Node {
+        /// The platform's state folder, which holds node.json.
+        #[arg(long)]
+        state: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Dev(command) => dev::run(command),
+        Command::Node { state } => dev::node_config(&state).and_then(node::run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Every test: the quick ones first, then the suites that need a platform, on one that is made for them.
+use crate::{build, cargo, openmcp, plan, run};
+use std::process::Command;
+
+const PLATFORM: &str = "verify";
+
+/// `cargo verify [--quick]`.
+pub(crate) fn run_all(quick: bool) -> Result<(), String> {
+    plan::announce("verify")?;
+    run(cargo().args(["test", "--workspace"]))?;
+    if quick {
+        return Ok(());
+    }
+    build()?;
+    let platform = Platform::up()?;
+    let suites = run(cargo()
+        .args([
+            "test",
+            "--workspace",
+            "--features",
+            "openmcp-e2e/e2e",
+            "--test",
+            "*",
+        ])
+        .env("OPENMCP_PLATFORM_NAME", PLATFORM)
+        .env("OPENMCP_BIN", openmcp())
+        .env("OPENMCP_PLATFORM_KUBECONFIG", platform.kubeconfig()?));
+    if suites.is_err() {
+        eprintln!(
+            "\nthe platform's logs: {} dev logs --name {PLATFORM}",
+            openmcp().display()
+        );
+    }
+    platform.down().and(suites)
+}
+
+/// The command line of `cargo verify`.
+pub(crate) fn run_cli(options: &[String]) -> Result<(), String> {
+    match options {
+        [] => run_all(false),
+        [one] if one == "--quick" => run_all(true),
+        other => Err(format!(
+            "cargo verify knows only --quick, not {}",
+            other.join(" ")
+        )),
+    }
+}
+
+/// The platform of one verification; ended also when a suite fails.
+struct Platform;
+
+impl Platform {
+    fn up() -> Result<Self, String> {
+        // What an earlier verification left behind when it was killed.
+        run(Command::new(openmcp()).args(["dev", "down", "--name", PLATFORM]))?;
+        let platform = Self;
+        if let Err(error) = run(Command::new(openmcp()).args(["dev", "up", "--name", PLATFORM])) {
+            platform.down()?;
+            return Err(error);
+        }
+        Ok(platform)
+    }
+
+    fn kubeconfig(&self) -> Result<String, String> {
+        let output = Command::new(openmcp())
+            .args(["dev", "kubeconfig", "--name", PLATFORM, "platform"])
+            .output()
+            .map_err(|error| format!("openmcp dev kubeconfig did not start: {error}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
+    }
+
+    fn down(self) -> Result<(), String> {
+        run(Command::new(openmcp()).args(["dev", "down", "--name", PLATFORM]))
+    }
+}
