@@ -1,7 +1,16 @@
 //! `openmcp`: what a person runs. The command line only; each subcommand is a room of its own.
+mod assets;
+mod console;
+mod control_plane;
 mod dev;
+mod images;
+mod kubeconfig;
 mod node;
+mod openmcp;
+mod pki;
+mod prerequisites;
 mod process;
+mod state;
 
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};

@@ -11,10 +11,10 @@ mod target;
 
 use crate::{
     Fault,
-    http::{APPLY, Answer, JSON, METADATA_ONLY, Sent, send},
+    request::{APPLY, Answer, JSON, METADATA_ONLY, Sent, send},
 };
-use ::http::{Method, StatusCode};
 use compare::is_current;
+use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 use target::Target;

@@ -10,9 +10,9 @@ mod transport;
 use crate::{
     Fault,
     fault::Class,
-    http::{METADATA_ONLY, Sent, send},
+    request::{METADATA_ONLY, Sent, send},
 };
-use ::http::Method;
+use http::Method;
 use kube::{Client, Config};
 use std::{fmt, sync::Arc};
 use tokio::sync::Mutex;

@@ -5,16 +5,18 @@
 //! finalizer may be named here.
 pub mod admin;
 pub mod apply;
+mod apply_child;
 pub mod children;
 pub mod cluster;
 pub mod controller;
 pub mod digest;
 pub mod events;
 pub mod fault;
-mod http;
 pub mod inventory;
 pub mod metrics;
 pub mod queue;
+mod raw;
+mod request;
 pub mod status;
 pub mod watch;
 

@@ -2,9 +2,9 @@
 //! discovery only when the API server does not know it.
 use crate::{
     Fault,
-    http::{Answer, METADATA_ONLY, Sent, send},
+    request::{Answer, METADATA_ONLY, Sent, send},
 };
-use ::http::{Method, StatusCode};
+use http::{Method, StatusCode};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 use std::fmt;

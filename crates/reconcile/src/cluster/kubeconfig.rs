@@ -1,6 +1,6 @@
 //! Kubeconfigs from Secrets: read without trust, and without ever showing what is in them.
 use crate::Fault;
-use ::http::{HeaderValue, header, uri::Scheme};
+use http::{HeaderValue, header, uri::Scheme};
 use kube::{
     Config,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},

@@ -1,9 +1,9 @@
 //! The HTTP stack under a kube client, whose credentials can be exchanged while it is in use.
 use crate::{Fault, metrics};
-use ::http::{Request, Response};
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
 use futures::future::BoxFuture;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
