@@ -4,7 +4,8 @@ mod logs;
 mod status;
 mod up;
 
-pub(crate) use up::{Options, up};
+pub(crate) use down::down;
+pub(crate) use up::{Options, abandon, up};
 
 use crate::{
     images::parse_image,
