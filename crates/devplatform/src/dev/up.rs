@@ -2,7 +2,7 @@
 use crate::{
     assets::{Assets, Tool},
     console::Steps,
-    control_plane::{Component, ControlPlane},
+    control_plane::{Component, ControlPlane, Died},
     images::Images,
     openmcp,
     prerequisites::ensure_bubblewrap,
@@ -76,25 +76,43 @@ async fn start(
         &[ApiServer],
         &[ControllerManager, Scheduler, Node],
     ] {
-        let since = Instant::now();
-        let mut started = Vec::with_capacity(wave.len());
-        for component in wave {
-            started.push(control_plane.start(*component)?);
+        if let Err(error) = start_wave(control_plane, wave, steps, platform).await {
+            // What is being killed still counts as running for a moment: then it was found, and is gone now.
+            match error.downcast_ref::<Died>() {
+                Some(Died {
+                    found_running: true, ..
+                }) => start_wave(control_plane, wave, steps, platform).await?,
+                _ => return Err(error),
+            }
         }
-        let control_plane = &*control_plane;
-        let ready = wave.iter().zip(started).map(|(component, new)| async move {
-            control_plane.wait_ready(*component).await?;
-            let address = component.addresses(platform)[0].to_string();
-            let note = if new {
-                address
-            } else {
-                format!("{address} (was running)")
-            };
-            steps.done(component.name(), &note, since);
-            anyhow::Ok(())
-        });
-        futures::future::try_join_all(ready).await?;
     }
+    Ok(())
+}
+
+async fn start_wave(
+    control_plane: &mut ControlPlane<'_>,
+    wave: &[Component],
+    steps: &Steps,
+    platform: &Platform,
+) -> anyhow::Result<()> {
+    let since = Instant::now();
+    let mut started = Vec::with_capacity(wave.len());
+    for component in wave {
+        started.push(control_plane.start(*component)?);
+    }
+    let control_plane = &*control_plane;
+    let ready = wave.iter().zip(started).map(|(component, new)| async move {
+        control_plane.wait_ready(*component, !new).await?;
+        let address = component.addresses(platform)[0].to_string();
+        let note = if new {
+            address
+        } else {
+            format!("{address} (was running)")
+        };
+        steps.done(component.name(), &note, since);
+        anyhow::Ok(())
+    });
+    futures::future::try_join_all(ready).await?;
     Ok(())
 }
 
