@@ -5,7 +5,7 @@ use crate::{
     control_plane::{Component, ControlPlane, Died},
     images::Images,
     openmcp,
-    prerequisites::ensure_bubblewrap,
+    prerequisites::{ensure_bubblewrap, find_program},
     state::{Home, Lock, Platform, private_folder},
 };
 use std::{path::PathBuf, time::Instant};
@@ -55,10 +55,11 @@ pub(crate) async fn up(home: &Home, options: &Options) -> anyhow::Result<Platfor
 fn prepare(home: &Home, options: &Options) -> anyhow::Result<(Assets, Platform, Images, Lock)> {
     let assets = Assets::from_env(home);
     private_folder(&home.state)?;
-    let lock = Platform::lock(home, &options.name)?;
     Images::collect(&assets, &options.images, !options.kubernetes_only)?;
     ensure_bubblewrap()?;
     assets.ensure(&options.tools())?;
+    // Taken last: whoever waits for another command's build must not keep `down` waiting.
+    let lock = Platform::lock(home, &options.name)?;
     let images = Images::collect(&assets, &options.images, !options.kubernetes_only)?;
     let platform = Platform::find_or_create(home, &options.name)?;
     Ok((assets, platform, images, lock))
@@ -122,14 +123,22 @@ pub(crate) fn abandon(home: &Home) {
 }
 
 /// The last lines: where the kubeconfigs are and what to do next.
-pub(crate) fn say_how_to_go_on(platform: &Platform, options: &Options) {
+pub(crate) fn say_how_to_go_on(home: &Home, platform: &Platform, options: &Options) {
+    let assets = Assets::from_env(home);
     let name = if options.name == "dev" {
         String::new()
     } else {
         format!(" --name {}", options.name)
     };
+    println!();
+    if let (None, Some(kubectl)) = (find_program("kubectl"), assets.find(Tool::Kubectl)) {
+        println!(
+            "  export PATH=$PATH:{}",
+            kubectl.parent().unwrap_or(&kubectl).display()
+        );
+    }
     println!(
-        "\n  export KUBECONFIG=$(openmcp dev kubeconfig{name})    # as platform owner, on the platform cluster"
+        "  export KUBECONFIG=$(openmcp dev kubeconfig{name})    # as platform owner, on the platform cluster"
     );
     if options.kubernetes_only {
         println!("  kubectl get nodes");
