@@ -14,6 +14,7 @@ pub mod common;
 pub mod conditions;
 pub mod control_plane;
 pub mod crds;
+pub mod duration;
 pub mod inventory;
 pub mod keys;
 pub mod names;
