@@ -92,7 +92,11 @@ impl PodFolders {
 
 fn retain(root: &Path, names: &HashSet<String>) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        if !entry.file_name().to_str().is_some_and(|name| names.contains(name)) {
+        if !entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| names.contains(name))
+        {
             remove(&entry.path());
         }
     }

@@ -103,7 +103,13 @@ mod tests {
             message.contains("\"other:1\"") && message.contains("shell:dev"),
             "{message}"
         );
-        assert!(images.find("gone:dev").unwrap_err().to_string().contains("/no/such/file"));
+        assert!(
+            images
+                .find("gone:dev")
+                .unwrap_err()
+                .to_string()
+                .contains("/no/such/file")
+        );
         fs::write(&file, r#"{"other:1":"/bin/sh"}"#).unwrap();
         assert!(images.find("other:1").is_ok());
     }

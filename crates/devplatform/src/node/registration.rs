@@ -44,7 +44,12 @@ pub(super) async fn run(node: Arc<Node>) {
         }
         tokio::time::sleep(RENEW_EVERY).await;
         rounds += 1;
-        if rounds % STATUS_EVERY == 0 && registration.report().await.is_err_and(|error| error.is_not_found()) {
+        if rounds % STATUS_EVERY == 0
+            && registration
+                .report()
+                .await
+                .is_err_and(|error| error.is_not_found())
+        {
             uid = registration.until_registered().await;
         }
     }
@@ -79,7 +84,11 @@ impl Registration {
         let object = NodeObject {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+                labels: Some(
+                    labels
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
+                ),
                 ..ObjectMeta::default()
             },
             ..NodeObject::default()

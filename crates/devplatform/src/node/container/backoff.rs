@@ -51,10 +51,7 @@ mod tests {
         let now = Instant::now();
         backoff.after(now, now);
         backoff.after(now, now);
-        assert_eq!(
-            backoff.after(now, now + Duration::from_secs(601)),
-            Duration::ZERO
-        );
+        assert_eq!(backoff.after(now, now + Duration::from_secs(601)), Duration::ZERO);
         assert_eq!(backoff.after(now, now), Duration::from_secs(10));
     }
 

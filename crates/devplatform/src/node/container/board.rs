@@ -34,7 +34,11 @@ impl Board {
             true => "PodInitializing",
             false => "ContainerCreating",
         };
-        let inits = spec.init_containers.iter().flatten().map(|c| (c, "ContainerCreating"));
+        let inits = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .map(|c| (c, "ContainerCreating"));
         let all = inits.chain(spec.containers.iter().map(|c| (c, waits_for)));
         let statuses = all.map(|(container, reason)| {
             let status = match recorded(&container.name) {
@@ -120,13 +124,13 @@ impl Board {
     }
 
     pub(super) fn started(&self, name: &str) {
-        self.change(name, |status| {
-            status.started.replace(true) != Some(true)
-        });
+        self.change(name, |status| status.started.replace(true) != Some(true));
     }
 
     pub(super) fn ready(&self, name: &str, ready: bool) {
-        self.change(name, |status| std::mem::replace(&mut status.ready, ready) != ready);
+        self.change(name, |status| {
+            std::mem::replace(&mut status.ready, ready) != ready
+        });
     }
 
     /// No container will run any more: whatever waits has ended, or never was.
@@ -134,7 +138,9 @@ impl Board {
         self.0.send_modify(|statuses| {
             for status in statuses.values_mut() {
                 if finished(status).is_none() {
-                    let end = last_end(status).cloned().unwrap_or_else(|| lost("it was never started"));
+                    let end = last_end(status)
+                        .cloned()
+                        .unwrap_or_else(|| lost("it was never started"));
                     status.last_state = None;
                     end_with(status, end);
                 }
@@ -156,7 +162,10 @@ pub(in crate::node) fn finished(status: &ContainerStatus) -> Option<&ContainerSt
 /// The words of a waiting or terminated container.
 pub(in crate::node) fn message_of(status: &ContainerStatus) -> Option<&str> {
     let state = status.state.as_ref()?;
-    let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+    let waiting = state
+        .waiting
+        .as_ref()
+        .and_then(|waiting| waiting.reason.as_deref());
     waiting.or_else(|| state.terminated.as_ref()?.reason.as_deref())
 }
 

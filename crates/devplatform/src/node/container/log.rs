@@ -240,7 +240,11 @@ mod tests {
         let text = format!("{}\n", "x".repeat(20_000));
         logs.begin(0).unwrap().copy("stderr", text.as_bytes()).await;
         let kept = fs::read_to_string(&logs.files(0)[1]).unwrap();
-        let whole: Vec<bool> = kept.lines().filter_map(Line::parse).map(|line| line.whole).collect();
+        let whole: Vec<bool> = kept
+            .lines()
+            .filter_map(Line::parse)
+            .map(|line| line.whole)
+            .collect();
         assert_eq!(whole, [false, true]);
     }
 }

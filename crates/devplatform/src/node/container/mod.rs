@@ -93,7 +93,9 @@ impl Supervisor {
     /// The restart policy. An init container that has succeeded is never run again.
     fn restarts_after(&self, code: i32) -> bool {
         let pod = self.view.borrow().clone();
-        let policy = pod.as_ref().and_then(|pod| pod.spec.as_ref()?.restart_policy.clone());
+        let policy = pod
+            .as_ref()
+            .and_then(|pod| pod.spec.as_ref()?.restart_policy.clone());
         restarts(policy.as_deref(), self.role, code)
     }
 
@@ -260,10 +262,7 @@ impl Supervisor {
                 self.board.ready(&self.name, false);
                 self.pod.node.events.warning(pod, "Unhealthy", why);
             }
-            Finding::Dead {
-                message,
-                grace: own,
-            } => {
+            Finding::Dead { message, grace: own } => {
                 self.board.ready(&self.name, false);
                 let note = format!("Container {:?}: {message}; it is ended", self.name);
                 self.pod.node.events.warning(pod, "Unhealthy", note);
@@ -326,7 +325,10 @@ async fn other_image(view: &mut PodView, role: Role, running: &Container) {
             Role::Init => spec.init_containers.as_ref(),
             Role::Main => Some(&spec.containers),
         });
-        let mut same = list.into_iter().flatten().filter(|other| other.name == running.name);
+        let mut same = list
+            .into_iter()
+            .flatten()
+            .filter(|other| other.name == running.name);
         same.any(|other| other.image != running.image)
     });
     if changed.await.is_err() {
@@ -336,8 +338,15 @@ async fn other_image(view: &mut PodView, role: Role, running: &Container) {
 
 /// The pod's termination grace.
 pub(super) fn grace(pod: &Pod) -> Duration {
-    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    Duration::from_secs(seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30))
+    let seconds = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds);
+    Duration::from_secs(
+        seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(30),
+    )
 }
 
 /// Whether a container that ended with this code is started again.

@@ -1,6 +1,11 @@
 //! Startup, liveness and readiness probes: HTTP and TCP, from the node to the pod's address.
 use http_body_util::Empty;
-use hyper::{Request, body::Bytes, header, rt::{Read, Write}};
+use hyper::{
+    Request,
+    body::Bytes,
+    header,
+    rt::{Read, Write},
+};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::{
     api::core::v1::{Container, Probe as ProbeSpec},
@@ -139,10 +144,17 @@ impl Tally {
 impl Probe {
     fn new(spec: &ProbeSpec, container: &Container, address: Ipv4Addr) -> Self {
         let seconds = |value: Option<i32>, default: u64| {
-            Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default))
+            Duration::from_secs(
+                value
+                    .and_then(|value| u64::try_from(value).ok())
+                    .unwrap_or(default),
+            )
         };
         let count = |value: Option<i32>, default: u32| {
-            value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default).max(1)
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .unwrap_or(default)
+                .max(1)
         };
         Self {
             check: Check::new(spec, container, address),
@@ -215,7 +227,10 @@ impl Probe {
                 Finding::Ready
             } else if ready && tally.failures >= self.failures {
                 ready = false;
-                Finding::Unready(format!("readiness probe failed: {}", result.err().unwrap_or_default()))
+                Finding::Unready(format!(
+                    "readiness probe failed: {}",
+                    result.err().unwrap_or_default()
+                ))
             } else {
                 continue;
             };
@@ -321,7 +336,8 @@ impl Check {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 if *tls {
                     let name = ServerName::try_from(host.clone())?;
-                    self.get(TokioIo::new(trusting().connect(name, stream).await?)).await
+                    self.get(TokioIo::new(trusting().connect(name, stream).await?))
+                        .await
                 } else {
                     self.get(TokioIo::new(stream)).await
                 }

@@ -87,7 +87,9 @@ impl Running {
         };
         timeout(START_DEADLINE, running.await_entry())
             .await
-            .map_err(|_| anyhow::anyhow!("the sandbox did not start within {} s", START_DEADLINE.as_secs()))?;
+            .map_err(|_| {
+                anyhow::anyhow!("the sandbox did not start within {} s", START_DEADLINE.as_secs())
+            })?;
         Ok(running)
     }
 
@@ -151,7 +153,9 @@ impl Running {
             self.node.processes.forget(name);
         }
         Exit {
-            code: reported.or(status.and_then(|status| status.code())).unwrap_or(137),
+            code: reported
+                .or(status.and_then(|status| status.code()))
+                .unwrap_or(137),
             executed: self.executed || reported.is_some(),
         }
     }

@@ -18,9 +18,7 @@ pub(super) fn field(facts: &Facts<'_>, path: &str) -> Result<String, ContentErro
         "spec.serviceAccountName" => text(spec.and_then(|spec| spec.service_account_name.as_ref())),
         "status.podIP" | "status.podIPs" => Ok(facts.pod_ip.to_string()),
         "status.hostIP" | "status.hostIPs" => Ok(facts.host_ip.to_string()),
-        _ => {
-            subscript(&facts.pod.metadata, path).ok_or_else(|| ContentError::NoField(path.to_owned()))
-        }
+        _ => subscript(&facts.pod.metadata, path).ok_or_else(|| ContentError::NoField(path.to_owned())),
     }
 }
 

@@ -47,7 +47,10 @@ fn extend(
     };
     let key = object_key(facts, kind, name);
     let prefix = source.prefix.as_deref().unwrap_or_default();
-    for (name, bytes) in object(objects, &key, optional)?.iter().flat_map(|data| data.iter()) {
+    for (name, bytes) in object(objects, &key, optional)?
+        .iter()
+        .flat_map(|data| data.iter())
+    {
         let value = text(bytes, &key, name)?;
         environment.insert(format!("{prefix}{name}"), value);
     }

@@ -10,7 +10,9 @@ use k8s_openapi::api::{
     core::v1::{Pod, ServiceAccount},
 };
 use kube::{Api, api::PostParams};
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
+};
 use tokio::{sync::watch, time::Instant};
 
 /// How long after a failure that no watch will tell of (a token, a disk) it is tried again: short at first, because
@@ -87,11 +89,7 @@ impl Keeper {
         });
     }
 
-    async fn render(
-        &self,
-        pod: &Pod,
-        tokens: &mut BTreeMap<TokenPart, Token>,
-    ) -> Result<(), ContentError> {
+    async fn render(&self, pod: &Pod, tokens: &mut BTreeMap<TokenPart, Token>) -> Result<(), ContentError> {
         let facts = Facts {
             pod,
             pod_ip: self.pod_ip,
@@ -131,7 +129,10 @@ impl Keeper {
     ) -> Result<(), ContentError> {
         for part in parts {
             let Part::Token(part) = part else { continue };
-            if tokens.get(part).is_none_or(|token| token.renew_at <= Instant::now()) {
+            if tokens
+                .get(part)
+                .is_none_or(|token| token.renew_at <= Instant::now())
+            {
                 let token = self.request(pod, part).await?;
                 tokens.insert(part.clone(), token);
             }
@@ -171,7 +172,10 @@ impl Keeper {
         let (Some(text), Some(expires)) = (status.token, status.expiration_timestamp) else {
             return Err(failed("the answer holds none".to_owned()));
         };
-        let life = expires.0.duration_since(k8s_openapi::jiff::Timestamp::now()).as_secs();
+        let life = expires
+            .0
+            .duration_since(k8s_openapi::jiff::Timestamp::now())
+            .as_secs();
         let seconds = u64::try_from(life).unwrap_or(0) * RENEW_AT / 100;
         Ok(Token {
             text,

@@ -113,10 +113,7 @@ fn count(folder: &Path) -> usize {
 /// The API server has checked the paths; this refuses to leave the volume all the same.
 fn checked(path: &str) -> io::Result<PathBuf> {
     let path = Path::new(path);
-    if path
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)))
-    {
+    if path.components().all(|part| matches!(part, Component::Normal(_))) {
         Ok(path.to_owned())
     } else {
         Err(io::Error::other(format!("path {path:?} leaves the volume")))

@@ -176,7 +176,10 @@ pub(in crate::node) fn references(pod: &Pod) -> BTreeSet<ObjectKey> {
 }
 
 fn environment_references(spec: &PodSpec) -> Vec<(ObjectKind, String)> {
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
     let mut found = Vec::new();
     for container in containers {
         for source in container.env_from.iter().flatten() {
@@ -193,7 +196,12 @@ fn environment_references(spec: &PodSpec) -> Vec<(ObjectKind, String)> {
                     .map(|from| (ObjectKind::ConfigMap, from.name.clone())),
             );
         }
-        for source in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
+        for source in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|env| env.value_from.as_ref())
+        {
             found.extend(
                 source
                     .secret_key_ref
@@ -226,16 +234,13 @@ pub(super) fn payload(
     };
     for part in parts {
         match part {
-            Part::Object {
-                key,
-                items,
-                optional,
-            } => {
+            Part::Object { key, items, optional } => {
                 let Some(data) = object(objects, key, *optional)? else {
                     continue;
                 };
                 let Some(items) = items else {
-                    data.iter().for_each(|(name, bytes)| put(name, bytes.clone(), None));
+                    data.iter()
+                        .for_each(|(name, bytes)| put(name, bytes.clone(), None));
                     continue;
                 };
                 for item in items {

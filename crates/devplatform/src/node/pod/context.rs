@@ -82,7 +82,11 @@ fn hostname(pod: &Pod) -> String {
 fn hosts_text(base: &str, address: Ipv4Addr, hostname: &str, pod: &Pod) -> String {
     let mut text = format!("{}\n{address} {hostname}\n", base.trim_end());
     let spec = pod.spec.as_ref();
-    for alias in spec.and_then(|spec| spec.host_aliases.as_ref()).into_iter().flatten() {
+    for alias in spec
+        .and_then(|spec| spec.host_aliases.as_ref())
+        .into_iter()
+        .flatten()
+    {
         let names = alias.hostnames.clone().unwrap_or_default().join(" ");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} {names}", alias.ip);
@@ -103,7 +107,12 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(hostname(&pod), "web-1");
-        let text = hosts_text("127.0.0.1 localhost\n\n", Ipv4Addr::new(127, 9, 16, 1), "web-1", &pod);
+        let text = hosts_text(
+            "127.0.0.1 localhost\n\n",
+            Ipv4Addr::new(127, 9, 16, 1),
+            "web-1",
+            &pod,
+        );
         assert_eq!(text, "127.0.0.1 localhost\n127.9.16.1 web-1\n127.0.0.9 a b\n");
     }
 

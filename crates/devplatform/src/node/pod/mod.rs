@@ -136,7 +136,12 @@ impl Pods {
         if std::mem::replace(&mut self.first, false) {
             self.node.folders.keep_only(&uids);
         }
-        let gone: Vec<String> = self.known.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
+        let gone: Vec<String> = self
+            .known
+            .keys()
+            .filter(|uid| !uids.contains(*uid))
+            .cloned()
+            .collect();
         gone.iter().for_each(|uid| self.gone(uid));
         // Pods that had an address first, so that nobody else gets it.
         listed.sort_by_key(|pod| pod.status.as_ref().is_none_or(|status| status.pod_ip.is_none()));

@@ -98,7 +98,11 @@ fn container_field((list, container): (&str, &Container)) -> Option<String> {
         ("livenessProbe", &container.liveness_probe),
         ("readinessProbe", &container.readiness_probe),
     ];
-    let probe = |which: usize| probes.get(which).and_then(|(name, probe)| probe_field(name, probe.as_ref()));
+    let probe = |which: usize| {
+        probes
+            .get(which)
+            .and_then(|(name, probe)| probe_field(name, probe.as_ref()))
+    };
     let mut env = container.env.iter().flatten();
     let mut mounts = container.volume_mounts.iter().flatten();
     let field = first(&[
@@ -107,11 +111,17 @@ fn container_field((list, container): (&str, &Container)) -> Option<String> {
             "securityContext.privileged",
         ),
         (container.restart_policy.is_some(), "restartPolicy"),
-        (some(container.restart_policy_rules.as_ref()), "restartPolicyRules"),
+        (
+            some(container.restart_policy_rules.as_ref()),
+            "restartPolicyRules",
+        ),
         (set(container.stdin), "stdin"),
         (set(container.tty), "tty"),
         (some(container.volume_devices.as_ref()), "volumeDevices"),
-        (lifecycle.is_some_and(|l| l.pre_stop.is_some()), "lifecycle.preStop"),
+        (
+            lifecycle.is_some_and(|l| l.pre_stop.is_some()),
+            "lifecycle.preStop",
+        ),
         (
             lifecycle.is_some_and(|l| l.post_start.is_some()),
             "lifecycle.postStart",
@@ -121,7 +131,11 @@ fn container_field((list, container): (&str, &Container)) -> Option<String> {
             "lifecycle.stopSignal",
         ),
         (
-            env.any(|env| env.value_from.as_ref().is_some_and(|from| from.file_key_ref.is_some())),
+            env.any(|env| {
+                env.value_from
+                    .as_ref()
+                    .is_some_and(|from| from.file_key_ref.is_some())
+            }),
             "env.valueFrom.fileKeyRef",
         ),
         (
@@ -165,7 +179,10 @@ mod tests {
         };
         let cases = [
             (json!({"containers": [], "hostPID": true}), "spec.hostPID"),
-            (volume(json!({"hostPath": {"path": "/"}})), "spec.volumes[v].hostPath"),
+            (
+                volume(json!({"hostPath": {"path": "/"}})),
+                "spec.volumes[v].hostPath",
+            ),
             (
                 volume(json!({"persistentVolumeClaim": {"claimName": "c"}})),
                 "spec.volumes[v].persistentVolumeClaim",

@@ -36,7 +36,9 @@ pub(super) fn compute(inputs: &Inputs<'_>) -> PodStatus {
     let spec = inputs.pod.spec.clone().unwrap_or_default();
     let list = |containers: &[k8s_openapi::api::core::v1::Container]| -> Vec<ContainerStatus> {
         let names = containers.iter().map(|container| &container.name);
-        names.filter_map(|name| inputs.statuses.get(name).cloned()).collect()
+        names
+            .filter_map(|name| inputs.statuses.get(name).cloned())
+            .collect()
     };
     let inits = list(spec.init_containers.as_deref().unwrap_or_default());
     let mains = list(&spec.containers);
@@ -74,7 +76,9 @@ fn phase(
     if inputs.failure.is_some() {
         return "Failed";
     }
-    let failed_init = inits.iter().any(|status| matches!(end_code(status), Some(code) if code != 0));
+    let failed_init = inits
+        .iter()
+        .any(|status| matches!(end_code(status), Some(code) if code != 0));
     if inputs.over {
         let all_well = !failed_init && mains.iter().all(|status| end_code(status) == Some(0));
         return if all_well { "Succeeded" } else { "Failed" };
@@ -118,7 +122,11 @@ fn conditions(
     mains: &[ContainerStatus],
 ) -> Vec<PodCondition> {
     let initialized = inits.iter().all(|status| end_code(status) == Some(0));
-    let unready: Vec<&str> = mains.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+    let unready: Vec<&str> = mains
+        .iter()
+        .filter(|s| !s.ready)
+        .map(|s| s.name.as_str())
+        .collect();
     let gates = missing_gates(inputs.pod);
     let why_unready = || match phase {
         "Succeeded" => Some(("PodCompleted", String::new())),
@@ -173,7 +181,10 @@ fn condition(inputs: &Inputs<'_>, (type_, status, why): Verdict) -> PodCondition
         .and_then(|before| before.last_transition_time.clone());
     PodCondition {
         last_transition_time: since.or(Some(Time(inputs.now))),
-        message: why.as_ref().map(|(_, text)| text.clone()).filter(|text| !text.is_empty()),
+        message: why
+            .as_ref()
+            .map(|(_, text)| text.clone())
+            .filter(|text| !text.is_empty()),
         observed_generation: inputs.pod.metadata.generation,
         reason: why.map(|(reason, _)| reason.to_owned()),
         status: status.to_owned(),
@@ -183,7 +194,10 @@ fn condition(inputs: &Inputs<'_>, (type_, status, why): Verdict) -> PodCondition
 }
 
 fn missing_gates(pod: &Pod) -> Vec<String> {
-    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    let gates = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.readiness_gates.iter().flatten());
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let is_true = |type_: &str| {
         let mut all = conditions.into_iter().flatten();
@@ -284,7 +298,8 @@ mod tests {
     #[test]
     fn init_containers_hold_the_pod_back_and_fail_it_only_without_restarts() {
         let all = |init: Value| statuses(&[("init-0", init), ("a", waiting()), ("b", waiting())]);
-        let phase = |policy: &str, init: Value| computed(&pod(policy, 1), &all(init), false, None).phase.unwrap();
+        let phase =
+            |policy: &str, init: Value| computed(&pod(policy, 1), &all(init), false, None).phase.unwrap();
         assert_eq!(phase("Never", up(false)), "Pending");
         assert_eq!(phase("OnFailure", crashed()), "Pending");
         assert_eq!(phase("Never", ended(2)), "Failed");
@@ -296,7 +311,10 @@ mod tests {
 
     fn ready(status: &PodStatus) -> PodCondition {
         let mut conditions = status.conditions.iter().flatten();
-        conditions.find(|condition| condition.type_ == "Ready").unwrap().clone()
+        conditions
+            .find(|condition| condition.type_ == "Ready")
+            .unwrap()
+            .clone()
     }
 
     #[test]
@@ -315,11 +333,17 @@ mod tests {
         }
         let all = statuses(&[("a", up(true)), ("b", up(false))]);
         let again = computed(&pod, &all, false, Some(&earlier));
-        assert_eq!(ready(&again).last_transition_time, ready(&earlier).last_transition_time);
+        assert_eq!(
+            ready(&again).last_transition_time,
+            ready(&earlier).last_transition_time
+        );
         let all = statuses(&[("a", up(true)), ("b", up(true))]);
         let whole = computed(&pod, &all, false, Some(&earlier));
         assert_eq!(ready(&whole).status, "True");
-        assert_ne!(ready(&whole).last_transition_time, ready(&earlier).last_transition_time);
+        assert_ne!(
+            ready(&whole).last_transition_time,
+            ready(&earlier).last_transition_time
+        );
         assert_eq!(whole.observed_generation, Some(3));
     }
 
@@ -334,7 +358,8 @@ mod tests {
             Some("ReadinessGatesNotReady")
         );
         pod.status =
-            serde_json::from_value(json!({"conditions": [{"type": "example.org/x", "status": "True"}]})).unwrap();
+            serde_json::from_value(json!({"conditions": [{"type": "example.org/x", "status": "True"}]}))
+                .unwrap();
         assert_eq!(ready(&computed(&pod, &all, false, None)).status, "True");
     }
 }

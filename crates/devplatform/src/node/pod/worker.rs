@@ -119,7 +119,10 @@ impl Worker {
         if let Some(message) = refuse::unsupported(&self.pod) {
             return self.refuse(refuse::REASON, message);
         }
-        let recorded = self.before.as_ref().and_then(|status| status.pod_ip.as_ref()?.parse().ok());
+        let recorded = self
+            .before
+            .as_ref()
+            .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
         let node = self.node.clone();
         let Some(lease) = node.addresses.lease(recorded) else {
             let message = format!("all addresses of {} are in use", node.config.pod_cidr);
@@ -241,7 +244,10 @@ impl Worker {
             sandbox_ready: self.address.is_some(),
             over: self.over,
             // A pod that has to end fails when its containers have ended, not before.
-            failure: self.failure.as_ref().filter(|_| self.over || self.address.is_none()),
+            failure: self
+                .failure
+                .as_ref()
+                .filter(|_| self.over || self.address.is_none()),
             now: Timestamp::now(),
         });
         self.publisher.publish(status);
@@ -290,7 +296,10 @@ impl Life {
         };
         let spec = pod.spec.clone().unwrap_or_default();
         let inits = spec.init_containers.unwrap_or_default();
-        if !self.prepared(&pod, inits.first().or(spec.containers.first())).await {
+        if !self
+            .prepared(&pod, inits.first().or(spec.containers.first()))
+            .await
+        {
             return;
         }
         for container in &inits {
@@ -387,7 +396,8 @@ async fn after(pause: Option<Duration>) {
 /// Waits until the pod is to be deleted, and deletes it.
 async fn bury(node: &Node, pod: &Pod, mut view: PodView) {
     let leaving = |pod: &Option<Arc<Pod>>| {
-        pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some())
+        pod.as_ref()
+            .is_none_or(|pod| pod.metadata.deletion_timestamp.is_some())
     };
     match view.wait_for(leaving).await {
         Ok(pod) if pod.is_some() => {}

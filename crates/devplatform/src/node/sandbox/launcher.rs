@@ -49,7 +49,9 @@ impl Launcher {
                 let _inside = runtime.enter();
                 for request in inbox {
                     // Nobody waits any more: the dropped child is killed.
-                    let _ = request.reply.send(spawn(&bubblewrap, &request.options, &request.argv));
+                    let _ = request
+                        .reply
+                        .send(spawn(&bubblewrap, &request.options, &request.argv));
                 }
             })?;
         Ok(Self { requests })
@@ -63,11 +65,7 @@ impl Launcher {
     ) -> io::Result<Launched> {
         let gone = || io::Error::other("the spawning thread has ended");
         let (reply, answer) = oneshot::channel();
-        let request = Request {
-            options,
-            argv,
-            reply,
-        };
+        let request = Request { options, argv, reply };
         self.requests.send(request).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

@@ -81,7 +81,12 @@ impl Sandbox {
     /// bubblewrap's options, without the command.
     pub(super) fn options(&self, host: &HostLayout) -> Result<Vec<OsString>, NulByte> {
         let mut options = Options::default();
-        options.add(["--unshare-pid", "--as-pid-1", "--die-with-parent", "--new-session"]);
+        options.add([
+            "--unshare-pid",
+            "--as-pid-1",
+            "--die-with-parent",
+            "--new-session",
+        ]);
         options.add(["--cap-drop", "ALL", "--unshare-uts", "--hostname", &self.hostname]);
         options.add(["--tmpfs", "/"]);
         for folder in &host.folders {
@@ -90,7 +95,9 @@ impl Sandbox {
         for (target, link) in &host.links {
             options.bind("--symlink", target, link);
         }
-        options.add(["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"]);
+        options.add([
+            "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp",
+        ]);
         for path in ETC {
             options.add(["--ro-bind-try", path, path]);
         }
@@ -136,7 +143,11 @@ impl Options {
 
     /// The options are handed over separated by NUL bytes, so none of them may hold one.
     fn finish(self) -> Result<Vec<OsString>, NulByte> {
-        match self.0.iter().position(|word| word.as_encoded_bytes().contains(&0)) {
+        match self
+            .0
+            .iter()
+            .position(|word| word.as_encoded_bytes().contains(&0))
+        {
             None => Ok(self.0),
             Some(at) => {
                 let before = at.checked_sub(1).and_then(|at| self.0.get(at));

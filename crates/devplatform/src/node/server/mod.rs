@@ -95,12 +95,18 @@ fn answer(node: &Node, request: &Request<Incoming>) -> Response<Body> {
     let parts: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
     let outcome = match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz"]) => Ok(text(StatusCode::OK, "ok".to_owned())),
-        (&Method::GET, ["containerLogs", namespace, pod, container]) => {
-            logs(node, namespace, pod, container, request.uri().query().unwrap_or_default())
-        }
+        (&Method::GET, ["containerLogs", namespace, pod, container]) => logs(
+            node,
+            namespace,
+            pod,
+            container,
+            request.uri().query().unwrap_or_default(),
+        ),
         (_, [what @ ("exec" | "attach" | "portForward" | "run"), ..]) => Err(Refusal(
             StatusCode::NOT_IMPLEMENTED,
-            format!("{what} is not supported by the process node, a development node; use a cluster with a kubelet (kind) for it"),
+            format!(
+                "{what} is not supported by the process node, a development node; use a cluster with a kubelet (kind) for it"
+            ),
         )),
         _ => Err(Refusal(
             StatusCode::NOT_FOUND,

@@ -89,12 +89,22 @@ mod tests {
     #[test]
     fn options_are_read_and_a_wrong_one_is_named() {
         let query =
-            LogQuery::parse("follow=true&tailLines=5&timestamps=true&sinceTime=2026-01-01T00%3A00%3A00Z").unwrap();
+            LogQuery::parse("follow=true&tailLines=5&timestamps=true&sinceTime=2026-01-01T00%3A00%3A00Z")
+                .unwrap();
         assert!(query.follow && query.timestamps && !query.previous);
         assert_eq!(query.tail, Some(5));
         assert_eq!(query.since, "2026-01-01T00:00:00Z".parse().ok());
-        assert!(LogQuery::parse("tailLines=some").unwrap_err().contains("tailLines"));
+        assert!(
+            LogQuery::parse("tailLines=some")
+                .unwrap_err()
+                .contains("tailLines")
+        );
         assert_eq!(LogQuery::parse("").unwrap(), LogQuery::default());
-        assert!(LogQuery::parse("sinceSeconds=60&later=x").unwrap().since.is_some());
+        assert!(
+            LogQuery::parse("sinceSeconds=60&later=x")
+                .unwrap()
+                .since
+                .is_some()
+        );
     }
 }

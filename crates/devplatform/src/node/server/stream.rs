@@ -13,7 +13,11 @@ use std::{
 use tokio::sync::watch;
 
 /// The chunks of a log. Ends with the log of this start, not with the container's next one.
-pub(super) fn chunks(logs: Arc<Logs>, attempt: i32, query: LogQuery) -> impl Stream<Item = Bytes> + Send + Sync {
+pub(super) fn chunks(
+    logs: Arc<Logs>,
+    attempt: i32,
+    query: LogQuery,
+) -> impl Stream<Item = Bytes> + Send + Sync {
     let reader = Reader {
         live: logs.live(),
         left: query.limit.unwrap_or(usize::MAX),
@@ -118,14 +122,22 @@ impl Reader {
     }
 
     fn wanted(&self, line: &Line<'_>) -> bool {
-        let of_stream = self.query.stream.as_deref().is_none_or(|stream| stream == line.stream);
+        let of_stream = self
+            .query
+            .stream
+            .as_deref()
+            .is_none_or(|stream| stream == line.stream);
         let since = self.query.since;
         of_stream && since.is_none_or(|since| line.time.parse::<Timestamp>().is_ok_and(|time| time >= since))
     }
 
     fn show(&mut self, entries: &[u8]) -> Vec<u8> {
         self.rest.extend_from_slice(entries);
-        let complete = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let complete = self
+            .rest
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
         let remaining = self.rest.split_off(complete);
         let complete = std::mem::replace(&mut self.rest, remaining);
         let mut shown = Vec::new();
