@@ -91,7 +91,9 @@ mod tests {
             "--metrics-secure=false",
         ])
         .unwrap();
-        let Command::Run(run) = cli.command else { unreachable!() };
+        let Command::Run(run) = cli.command else {
+            unreachable!()
+        };
         assert!(run.leader_elect);
         assert_eq!(run.common.verbosity, Verbosity::Debug);
         assert_eq!(run.metrics_bind_address, ":8081");
@@ -99,7 +101,14 @@ mod tests {
 
     #[test]
     fn a_bare_leader_elect_means_true() {
-        let cli = Cli::try_parse_from(["o", "run", "--environment=dev", "--namespace=n", "--leader-elect"]).unwrap();
-        assert!(matches!(cli.command, Command::Run(Run { leader_elect: true, .. })));
+        let cli = Cli::try_parse_from(["o", "run", "--environment=dev", "--namespace=n", "--leader-elect"])
+            .unwrap();
+        assert!(matches!(
+            cli.command,
+            Command::Run(Run {
+                leader_elect: true,
+                ..
+            })
+        ));
     }
 }

@@ -16,28 +16,60 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CrdError {
     #[error("cannot {doing} the CRD {name}: {source}")]
-    Api { doing: &'static str, name: String, source: kube::Error },
+    Api {
+        doing: &'static str,
+        name: String,
+        source: kube::Error,
+    },
     #[error("watching the CRD {name} failed: {source}")]
-    Watch { name: String, source: kube::runtime::wait::Error },
+    Watch {
+        name: String,
+        source: kube::runtime::wait::Error,
+    },
     #[error("the CRD {name} was applied, but the API server did not serve it within {}s: see kubectl describe crd {name}", PATIENCE.as_secs())]
     NotEstablished { name: String },
 }
 
 /// Applies each CRD unless a newer version of it is there, and waits until the API server serves all of them.
-pub(crate) async fn install(client: &kube::Client, manager: &str, crds: Vec<CustomResourceDefinition>) -> Result<(), CrdError> {
+pub(crate) async fn install(
+    client: &kube::Client,
+    manager: &str,
+    crds: Vec<CustomResourceDefinition>,
+) -> Result<(), CrdError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut names = Vec::new();
     for mut crd in crds {
         let name = crd.name_any();
-        let live = api.get_metadata_opt(&name).await.map_err(|source| CrdError::Api { doing: "read", name: name.clone(), source })?;
-        let live_version = live.as_ref().and_then(|l| l.annotations().get(INSTALLED_VERSION).cloned());
+        let live = api
+            .get_metadata_opt(&name)
+            .await
+            .map_err(|source| CrdError::Api {
+                doing: "read",
+                name: name.clone(),
+                source,
+            })?;
+        let live_version = live
+            .as_ref()
+            .and_then(|l| l.annotations().get(INSTALLED_VERSION).cloned());
         let ours = env!("CARGO_PKG_VERSION");
         if live_version.as_deref().is_some_and(|live| is_newer(live, ours)) {
-            tracing::warn!(crd = name, live = live_version, ours, "a newer version of this CRD is installed: left as it is");
+            tracing::warn!(
+                crd = name,
+                live = live_version,
+                ours,
+                "a newer version of this CRD is installed: left as it is"
+            );
         } else {
-            crd.annotations_mut().insert(INSTALLED_VERSION.to_owned(), ours.to_owned());
+            crd.annotations_mut()
+                .insert(INSTALLED_VERSION.to_owned(), ours.to_owned());
             let params = PatchParams::apply(manager).force();
-            api.patch(&name, &params, &Patch::Apply(&crd)).await.map_err(|source| CrdError::Api { doing: "apply", name: name.clone(), source })?;
+            api.patch(&name, &params, &Patch::Apply(&crd))
+                .await
+                .map_err(|source| CrdError::Api {
+                    doing: "apply",
+                    name: name.clone(),
+                    source,
+                })?;
             tracing::info!(crd = name, "applied");
         }
         names.push(name);

@@ -16,6 +16,10 @@ pub(crate) async fn init(flags: &Common) -> anyhow::Result<()> {
     crds::install(&connection.client(), NAME, crds)
         .await
         .with_context(|| format!("install the platform's CRDs on {}", connection.server()))?;
-    tracing::info!(environment = flags.environment, crds = count, "the platform's CRDs are served");
+    tracing::info!(
+        environment = flags.environment,
+        crds = count,
+        "the platform's CRDs are served"
+    );
     Ok(())
 }

@@ -58,6 +58,11 @@ async fn main() -> ExitCode {
 
 /// Logs to stderr, as text. `RUST_LOG` overrides the verbosity.
 fn log(verbosity: Verbosity) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| verbosity.filter().into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| verbosity.filter().into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }

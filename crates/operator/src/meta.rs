@@ -22,7 +22,11 @@ pub(crate) enum Operation {
 
 /// The operation that an object asks for; unknown values ask for nothing.
 pub(crate) fn operation(object: &impl ResourceExt) -> Option<Operation> {
-    match object.annotations().get(annotations::OPERATION).map(String::as_str) {
+    match object
+        .annotations()
+        .get(annotations::OPERATION)
+        .map(String::as_str)
+    {
         Some(annotations::OPERATION_IGNORE) => Some(Operation::Ignore),
         Some(annotations::OPERATION_RECONCILE) => Some(Operation::Reconcile),
         _ => None,
@@ -46,7 +50,11 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let mut finalizers = object.finalizers().to_vec();
-    finalizers.extend(add.iter().filter(|f| !has_finalizer(object, f)).map(|f| (*f).to_owned()));
+    finalizers.extend(
+        add.iter()
+            .filter(|f| !has_finalizer(object, f))
+            .map(|f| (*f).to_owned()),
+    );
     if finalizers.len() == object.finalizers().len() {
         return Ok(Some(object.clone()));
     }
@@ -54,7 +62,11 @@ where
 }
 
 /// Removes finalizers; no request when the object bears none of them. `None`: the object is gone.
-pub(crate) async fn remove_finalizers<K>(api: &Api<K>, object: &K, remove: impl Fn(&str) -> bool) -> Result<Option<K>, Fault>
+pub(crate) async fn remove_finalizers<K>(
+    api: &Api<K>,
+    object: &K,
+    remove: impl Fn(&str) -> bool,
+) -> Result<Option<K>, Fault>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -83,10 +95,16 @@ where
     metadata["resourceVersion"] = json!(object.resource_version());
     metadata["uid"] = json!(object.uid());
     let body = Patch::Merge(json!({ "metadata": metadata }));
-    match api.patch(&object.name_any(), &PatchParams::default(), &body).await {
+    match api
+        .patch(&object.name_any(), &PatchParams::default(), &body)
+        .await
+    {
         Ok(live) => Ok(Some(live)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(Fault::api(format!("update metadata of {}", describe(object)), &error)),
+        Err(error) => Err(Fault::api(
+            format!("update metadata of {}", describe(object)),
+            &error,
+        )),
     }
 }
 
@@ -98,7 +116,16 @@ where
     if is_deleting(object) {
         return Ok(());
     }
-    delete_if(api, object, Preconditions { uid: object.uid(), resource_version: None }).await.map(drop)
+    delete_if(
+        api,
+        object,
+        Preconditions {
+            uid: object.uid(),
+            resource_version: None,
+        },
+    )
+    .await
+    .map(drop)
 }
 
 /// Deletes the object only if nobody changed it since it was seen; tells how it is after that. `None`: it is gone.
@@ -106,14 +133,25 @@ pub(crate) async fn delete_unchanged<K>(api: &Api<K>, object: &K) -> Result<Opti
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    delete_if(api, object, Preconditions { uid: object.uid(), resource_version: object.resource_version() }).await
+    delete_if(
+        api,
+        object,
+        Preconditions {
+            uid: object.uid(),
+            resource_version: object.resource_version(),
+        },
+    )
+    .await
 }
 
 async fn delete_if<K>(api: &Api<K>, object: &K, preconditions: Preconditions) -> Result<Option<K>, Fault>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    let params = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::background()
+    };
     match api.delete(&object.name_any(), &params).await {
         Ok(answer) => Ok(answer.left()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),

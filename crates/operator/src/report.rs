@@ -16,14 +16,27 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// Publishes `next` about `object`, if it differs from the `live` condition of its type. A condition that is
     /// first seen as Unknown is no news.
-    pub(crate) fn transition<K: Resource<DynamicType = ()>>(&self, object: &K, live: &[Condition], next: &Observed, reason: &'static str) {
+    pub(crate) fn transition<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        live: &[Condition],
+        next: &Observed,
+        reason: &'static str,
+    ) {
         let before = live.iter().find(|c| c.type_ == next.type_);
         if before.is_none() && next.status.is_none() {
             return;
         }
-        let same = before.is_some_and(|c| c.status == status_text(next.status) && (c.reason == next.reason || next.reason.is_empty()));
+        let same = before.is_some_and(|c| {
+            c.status == status_text(next.status) && (c.reason == next.reason || next.reason.is_empty())
+        });
         if !same {
-            let note = Note { warning: next.status == Some(false) && is_problem(reason), reason, action: self.action, note: next.message.clone() };
+            let note = Note {
+                warning: next.status == Some(false) && is_problem(reason),
+                reason,
+                action: self.action,
+                note: next.message.clone(),
+            };
             self.events.publish(object.object_ref(&()), note);
         }
     }
@@ -39,7 +52,10 @@ fn status_text(status: Option<bool>) -> &'static str {
 
 /// Waiting and progressing are the normal course of things; the rest deserves a Warning.
 fn is_problem(reason: &str) -> bool {
-    !(reason.starts_with("Waiting") || reason.ends_with("Running") || reason.ends_with("Pending") || reason == "Uninstalling")
+    !(reason.starts_with("Waiting")
+        || reason.ends_with("Running")
+        || reason.ends_with("Pending")
+        || reason == "Uninstalling")
 }
 
 /// A live condition as it was observed, to be kept.
@@ -49,5 +65,10 @@ pub(crate) fn observed(live: &Condition) -> Observed {
         "False" => Some(false),
         _ => None,
     };
-    Observed { type_: live.type_.clone(), status, reason: live.reason.clone(), message: live.message.clone() }
+    Observed {
+        type_: live.type_.clone(),
+        status,
+        reason: live.reason.clone(),
+        message: live.message.clone(),
+    }
 }

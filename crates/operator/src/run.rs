@@ -18,6 +18,7 @@ use openmcp_reconcile::{
     admin::{self, Readiness},
     cluster::Connection,
     events::Recorder,
+    lease::Lease,
 };
 use std::sync::{Arc, OnceLock};
 use tokio::{
@@ -30,40 +31,104 @@ use tokio_util::sync::CancellationToken;
 /// What /readyz says until the platform's objects are known.
 const FIRST_LISTS: &str = "first lists of the platform cluster";
 
+/// Name of the lease by which one of several replicas works.
+const LEASE: &str = "openmcp-operator.openmcp.cloud";
+
+/// Everything that runs until the end; a task that ends early ends the others.
+type Tasks = JoinSet<anyhow::Result<()>>;
+
 /// Decisions of these controllers build on each other: one at a time.
 const ONE_AT_A_TIME: usize = 1;
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(flags: cli::Run) -> anyhow::Result<()> {
-    if flags.leader_elect {
-        bail!("--leader-elect: several replicas are not supported yet; run one replica without this flag");
-    }
-    let path = flags.common.config.as_deref().context("--config FILE is needed: it holds the scheduler's configuration")?;
+    let path = flags
+        .common
+        .config
+        .as_deref()
+        .context("--config FILE is needed: it holds the scheduler's configuration")?;
     let config = Config::read(path)?;
     let connection = Connection::infer(onboarding::NAME).await?;
-    tracing::info!(environment = flags.common.environment, pod = flags.common.pod_name, platform = connection.server(), "starting");
+    tracing::info!(
+        environment = flags.common.environment,
+        pod = flags.common.pod_name,
+        platform = connection.server(),
+        "starting"
+    );
 
     let shutdown = CancellationToken::new();
     let readiness = Readiness::default();
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::new();
     stop_on_signal(&shutdown)?;
     serve(&flags.metrics_bind_address, &readiness, &shutdown, &mut tasks)?;
-    let controllers = Controllers::new();
-    let own = OwnWrites::default();
-    let wake = controllers.wake();
-    let platform = platform::start(connection.client(), flags.common.namespace, flags.common.environment, &wake, &own, &shutdown);
-    readiness.wait_for(FIRST_LISTS);
-    tokio::select! {
-        () = platform.synced() => readiness.done(FIRST_LISTS),
-        () = shutdown.cancelled() => {}
+    let operator = Operator {
+        connection,
+        flags: flags.common,
+        config,
+        readiness,
+        shutdown: shutdown.clone(),
+    };
+    if !flags.leader_elect {
+        return operator.work(tasks).await;
     }
-    wake.onboarding(Lane::Urgent);
-    controllers.spawn(Arc::new(platform), config, own, wake, readiness, &shutdown, &mut tasks);
-    wait(tasks, &shutdown).await
+    let lease = Lease::new(&operator.flags.namespace, LEASE, &operator.flags.pod_name);
+    match lease.acquire(operator.connection.client(), &shutdown).await {
+        Some(guard) => guard.keep(operator.work(tasks)).await?,
+        None => Ok(()),
+    }
+}
+
+/// What `run` works with.
+struct Operator {
+    connection: Connection,
+    flags: cli::Common,
+    config: Config,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+}
+
+impl Operator {
+    /// Runs watches and controllers until they are told to stop.
+    async fn work(self, mut tasks: Tasks) -> anyhow::Result<()> {
+        let Self {
+            connection,
+            flags,
+            config,
+            readiness,
+            shutdown,
+        } = self;
+        let controllers = Controllers::new();
+        let own = OwnWrites::default();
+        let wake = controllers.wake();
+        let platform = platform::start(
+            connection.client(),
+            flags.namespace,
+            flags.environment,
+            &wake,
+            &own,
+            &shutdown,
+        );
+        readiness.wait_for(FIRST_LISTS);
+        tokio::select! {
+            () = platform.synced() => readiness.done(FIRST_LISTS),
+            () = shutdown.cancelled() => {}
+        }
+        wake.onboarding(Lane::Urgent);
+        controllers.spawn(
+            Arc::new(platform),
+            config,
+            own,
+            wake,
+            readiness,
+            &shutdown,
+            &mut tasks,
+        );
+        wait(tasks, &shutdown).await
+    }
 }
 
 /// Waits for the end: asked for, or the failure of a task, which ends the others.
-async fn wait(mut tasks: JoinSet<anyhow::Result<()>>, shutdown: &CancellationToken) -> anyhow::Result<()> {
+async fn wait(mut tasks: Tasks, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let ended = tasks.join_next().await;
     let asked = shutdown.is_cancelled();
     shutdown.cancel();
@@ -92,14 +157,24 @@ fn stop_on_signal(shutdown: &CancellationToken) -> anyhow::Result<()> {
 }
 
 /// Serves /livez, /readyz and /metrics, unless the address is `0`.
-fn serve(bind: &str, readiness: &Readiness, shutdown: &CancellationToken, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+fn serve(
+    bind: &str,
+    readiness: &Readiness,
+    shutdown: &CancellationToken,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
     if bind == "0" {
         return Ok(());
     }
     let pod_ip = std::env::var(openmcp_api::keys::env::POD_IP).ok();
-    let address = admin::parse_bind(bind, pod_ip.as_deref()).map_err(|problem| anyhow::anyhow!("--metrics-bind-address: {problem}"))?;
+    let address = admin::parse_bind(bind, pod_ip.as_deref())
+        .map_err(|problem| anyhow::anyhow!("--metrics-bind-address: {problem}"))?;
     let (readiness, shutdown) = (readiness.clone(), shutdown.clone());
-    tasks.spawn(async move { admin::serve(address, readiness, shutdown).await.context("serve /readyz and /metrics") });
+    tasks.spawn(async move {
+        admin::serve(address, readiness, shutdown)
+            .await
+            .context("serve /readyz and /metrics")
+    });
     Ok(())
 }
 
@@ -114,7 +189,10 @@ struct Controllers {
 
 impl Controllers {
     fn new() -> Self {
-        let one_at_a_time = Limits { workers: ONE_AT_A_TIME, ..Limits::default() };
+        let one_at_a_time = Limits {
+            workers: ONE_AT_A_TIME,
+            ..Limits::default()
+        };
         Self {
             providers: Controller::new(install::NAME, Limits::default()),
             requests: Controller::new(schedule::NAME, one_at_a_time),
@@ -144,7 +222,7 @@ impl Controllers {
         wake: Wake,
         readiness: Readiness,
         shutdown: &CancellationToken,
-        tasks: &mut JoinSet<anyhow::Result<()>>,
+        tasks: &mut Tasks,
     ) {
         let slot: Slot = Arc::new(OnceLock::new());
         let events = |reporter| Recorder::new(platform.client.clone(), reporter);
@@ -157,18 +235,33 @@ impl Controllers {
             own,
             events: events(schedule::NAME),
         };
-        let access = Access { platform: platform.clone(), selector: config.access_requests, events: events(access::NAME) };
+        let access = Access {
+            platform: platform.clone(),
+            selector: config.access_requests,
+            events: events(access::NAME),
+        };
         let (usable, becomes_usable) = oneshot::channel();
         let bootstrap = Bootstrap::new(platform.clone(), slot, wake, readiness, shutdown.clone(), usable);
         spawn(tasks, self.providers, install, shutdown);
         spawn(tasks, self.requests, schedule, shutdown);
         spawn(tasks, self.accesses, access, shutdown);
         spawn(tasks, self.onboarding, bootstrap, shutdown);
-        tasks.spawn(serve_control_planes(self.control_planes, becomes_usable, platform, config.control_planes, shutdown.clone()));
+        tasks.spawn(serve_control_planes(
+            self.control_planes,
+            becomes_usable,
+            platform,
+            config.control_planes,
+            shutdown.clone(),
+        ));
     }
 }
 
-fn spawn<R: Reconciler>(tasks: &mut JoinSet<anyhow::Result<()>>, controller: Controller, reconciler: R, shutdown: &CancellationToken) {
+fn spawn<R: Reconciler>(
+    tasks: &mut Tasks,
+    controller: Controller,
+    reconciler: R,
+    shutdown: &CancellationToken,
+) {
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
         controller.run(Arc::new(reconciler), shutdown).await;
@@ -188,6 +281,11 @@ async fn serve_control_planes(
         onboarding = usable => onboarding.context("the onboarding cluster's controller is gone")?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    controller.run(Arc::new(controlplane::Reconcile::new(platform, onboarding, config)), shutdown).await;
+    controller
+        .run(
+            Arc::new(controlplane::Reconcile::new(platform, onboarding, config)),
+            shutdown,
+        )
+        .await;
     Ok(())
 }

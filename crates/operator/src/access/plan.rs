@@ -18,7 +18,11 @@ pub(super) const PATIENCE_WITH_PROVIDER: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Target {
     /// To this Cluster, served by the provider.
-    Found { cluster: ObjectReference, provider: String, profile: String },
+    Found {
+        cluster: ObjectReference,
+        provider: String,
+        profile: String,
+    },
     /// Nowhere yet: why, and what must change.
     Waiting { reason: &'static str, message: String },
     /// It never will.
@@ -35,18 +39,34 @@ pub(super) fn resolve(
     let at = match (&access.spec.cluster_ref, &access.spec.request_ref) {
         (Some(at), _) => at.clone(),
         (None, Some(by)) => match request(by) {
-            None => return waiting("WaitingForClusterRequest", format!("ClusterRequest {by} does not exist")),
+            None => {
+                return waiting(
+                    "WaitingForClusterRequest",
+                    format!("ClusterRequest {by} does not exist"),
+                );
+            }
             Some(request) if request.is_denied() => {
-                return Target::Denied { reason: "ClusterRequestDenied", message: format!("ClusterRequest {by} was denied") };
+                return Target::Denied {
+                    reason: "ClusterRequestDenied",
+                    message: format!("ClusterRequest {by} was denied"),
+                };
             }
             Some(request) => match request.granted_cluster() {
                 Some(at) => at.clone(),
-                None => return waiting("WaitingForClusterRequest", format!("ClusterRequest {by} is not granted yet")),
+                None => {
+                    return waiting(
+                        "WaitingForClusterRequest",
+                        format!("ClusterRequest {by} is not granted yet"),
+                    );
+                }
             },
         },
         (None, None) => {
             let message = "one of spec.clusterRef and spec.requestRef must be set".to_owned();
-            return Target::Denied { reason: "InvalidReference", message };
+            return Target::Denied {
+                reason: "InvalidReference",
+                message,
+            };
         }
     };
     let Some(found) = cluster(&at) else {
@@ -54,9 +74,18 @@ pub(super) fn resolve(
     };
     let name = &found.spec.profile;
     let Some(profile) = profile(name) else {
-        return waiting("WaitingForClusterProfile", format!("there is no ClusterProfile {name}, which Cluster {at} is of: is its ClusterProvider installed?"));
+        return waiting(
+            "WaitingForClusterProfile",
+            format!(
+                "there is no ClusterProfile {name}, which Cluster {at} is of: is its ClusterProvider installed?"
+            ),
+        );
     };
-    Target::Found { cluster: at, provider: profile.spec.provider_ref.name.clone(), profile: name.clone() }
+    Target::Found {
+        cluster: at,
+        provider: profile.spec.provider_ref.name.clone(),
+        profile: name.clone(),
+    }
 }
 
 fn waiting(reason: &'static str, message: String) -> Target {
@@ -64,15 +93,26 @@ fn waiting(reason: &'static str, message: String) -> Target {
 }
 
 /// How long until an AccessRequest's time is over; zero when it is. `None`: never.
-pub(super) fn left_to_live(access: &AccessRequest, now: Timestamp) -> Result<Option<Duration>, InvalidDuration> {
+pub(super) fn left_to_live(
+    access: &AccessRequest,
+    now: Timestamp,
+) -> Result<Option<Duration>, InvalidDuration> {
     let end = access.expires_at()?;
     Ok(end.map(|end| Duration::try_from(end.duration_since(now)).unwrap_or_default()))
 }
 
 /// Whether the labels and spec.clusterRef say already where it leads.
-pub(super) fn is_addressed(access: &AccessRequest, cluster: &ObjectReference, provider: &str, profile: &str) -> bool {
+pub(super) fn is_addressed(
+    access: &AccessRequest,
+    cluster: &ObjectReference,
+    provider: &str,
+    profile: &str,
+) -> bool {
     access.spec.cluster_ref.as_ref() == Some(cluster)
-        && access.labels().get(labels::PROVIDER).is_some_and(|v| v == provider)
+        && access
+            .labels()
+            .get(labels::PROVIDER)
+            .is_some_and(|v| v == provider)
         && access.labels().get(labels::PROFILE).is_some_and(|v| v == profile)
 }
 
@@ -109,7 +149,9 @@ pub(super) fn orphan(access: &AccessRequest, provider_exists: bool, now: Timesta
     if !is_deleting(access) || !has_finalizer(access, finalizers::CLUSTER_PROVIDER) {
         return Orphan::No;
     }
-    let Some(deleted) = access.metadata.deletion_timestamp.as_ref().map(|t| t.0) else { return Orphan::No };
+    let Some(deleted) = access.metadata.deletion_timestamp.as_ref().map(|t| t.0) else {
+        return Orphan::No;
+    };
     let age = Duration::try_from(now.duration_since(deleted)).unwrap_or_default();
     if !provider_exists || age >= PATIENCE_WITH_PROVIDER {
         return Orphan::Release;

@@ -41,7 +41,9 @@ pub(crate) struct Access {
 
 impl Reconciler for Access {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
-        let Some(access) = self.platform.accesses.get(&key.namespace, &key.name) else { return Ok(Outcome::Settled) };
+        let Some(access) = self.platform.accesses.get(&key.namespace, &key.name) else {
+            return Ok(Outcome::Settled);
+        };
         if !self.selector.matches(access.labels()) {
             return Ok(Outcome::Settled);
         }
@@ -59,13 +61,29 @@ impl Reconciler for Access {
             Err(_) if is_deleting(access.as_ref()) => None,
             Err(invalid) => {
                 let message = format!("spec.ttl: {invalid}");
-                self.write(&api, &access, Some(phase::DENIED), Some(false), "InvalidTtl", message).await?;
+                self.write(
+                    &api,
+                    &access,
+                    Some(phase::DENIED),
+                    Some(false),
+                    "InvalidTtl",
+                    message,
+                )
+                .await?;
                 return Ok(Outcome::Settled);
             }
         };
         if left.is_some_and(|left| left.is_zero()) {
             let note = format!("its ttl is over: {} is deleted", meta::describe(access.as_ref()));
-            self.events.publish(access.object_ref(), Note { warning: false, reason: "Expired", action: "Expire", note });
+            self.events.publish(
+                access.object_ref(),
+                Note {
+                    warning: false,
+                    reason: "Expired",
+                    action: "Expire",
+                    note,
+                },
+            );
             meta::delete(&api, access.as_ref()).await?;
             return Ok(Outcome::Settled);
         }
@@ -87,29 +105,45 @@ impl Access {
             |name| platform.profiles.get("", name),
         );
         match target {
-            Target::Found { cluster, provider, profile } => {
-                if !plan::is_addressed(access, &cluster, &provider, &profile) && !self.address(api, access, &cluster, &provider, &profile).await? {
+            Target::Found {
+                cluster,
+                provider,
+                profile,
+            } => {
+                if !plan::is_addressed(access, &cluster, &provider, &profile)
+                    && !self.address(api, access, &cluster, &provider, &profile).await?
+                {
                     // The change wakes this key again, with the new generation.
                     return Ok(Outcome::Settled);
                 }
                 let message = format!("Cluster {cluster} is served by ClusterProvider {provider}");
-                self.write(api, access, None, Some(true), "Resolved", message).await?;
+                self.write(api, access, None, Some(true), "Resolved", message)
+                    .await?;
             }
             Target::Waiting { reason, message } => {
                 if let Some(outcome) = self.release_orphan(api, access).await? {
                     return Ok(outcome);
                 }
-                self.write(api, access, None, Some(false), reason, message).await?;
+                self.write(api, access, None, Some(false), reason, message)
+                    .await?;
             }
             Target::Denied { reason, message } => {
-                self.write(api, access, Some(phase::DENIED), Some(false), reason, message).await?;
+                self.write(api, access, Some(phase::DENIED), Some(false), reason, message)
+                    .await?;
             }
         }
         Ok(Outcome::Settled)
     }
 
     /// Writes where the request leads into spec and labels. Returns whether the generation stayed the same.
-    async fn address(&self, api: &Api<AccessRequest>, access: &AccessRequest, cluster: &ObjectReference, provider: &str, profile: &str) -> Result<bool, Fault> {
+    async fn address(
+        &self,
+        api: &Api<AccessRequest>,
+        access: &AccessRequest,
+        cluster: &ObjectReference,
+        provider: &str,
+        profile: &str,
+    ) -> Result<bool, Fault> {
         let mut change = json!({
             "metadata": {
                 "resourceVersion": access.resource_version(), "uid": access.uid(),
@@ -119,8 +153,14 @@ impl Access {
         if access.spec.cluster_ref.is_none() {
             change["spec"] = json!({"clusterRef": cluster});
         }
-        let params = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        match api.patch(&access.name_any(), &params, &Patch::Merge(change)).await {
+        let params = PatchParams {
+            field_manager: Some(NAME.to_owned()),
+            ..PatchParams::default()
+        };
+        match api
+            .patch(&access.name_any(), &params, &Patch::Merge(change))
+            .await
+        {
             Ok(live) => Ok(live.metadata.generation == access.metadata.generation),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
             Err(error) => Err(Fault::api(format!("address {}", meta::describe(access)), &error)),
@@ -128,7 +168,11 @@ impl Access {
     }
 
     /// A deleted AccessRequest whose Cluster is gone must not stay for ever because its provider cannot find the Cluster.
-    async fn release_orphan(&self, api: &Api<AccessRequest>, access: &AccessRequest) -> Result<Option<Outcome>, Fault> {
+    async fn release_orphan(
+        &self,
+        api: &Api<AccessRequest>,
+        access: &AccessRequest,
+    ) -> Result<Option<Outcome>, Fault> {
         let provider = access.labels().get(labels::PROVIDER);
         let exists = provider.is_some_and(|name| self.platform.cluster_providers.get("", name).is_some());
         match plan::orphan(access, exists, Timestamp::now()) {
@@ -139,32 +183,75 @@ impl Access {
         if let Some(at) = &access.spec.cluster_ref {
             let clusters: Api<Cluster> = Api::namespaced(self.platform.client.clone(), &at.namespace);
             let live = clusters.get_metadata_opt(&at.name).await;
-            if live.map_err(|error| Fault::api(format!("look for Cluster {at}"), &error))?.is_some() {
+            if live
+                .map_err(|error| Fault::api(format!("look for Cluster {at}"), &error))?
+                .is_some()
+            {
                 return Ok(None);
             }
         }
         if let Some(secret) = access.status.as_ref().and_then(|s| s.secret_ref.as_ref()) {
-            let secrets: Api<Secret> = Api::namespaced(self.platform.client.clone(), &access.namespace().unwrap_or_default());
+            let secrets: Api<Secret> = Api::namespaced(
+                self.platform.client.clone(),
+                &access.namespace().unwrap_or_default(),
+            );
             match secrets.delete(&secret.name, &DeleteParams::default()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(Fault::api(format!("delete Secret {} of {}", secret.name, meta::describe(access)), &error)),
+                Err(error) => {
+                    return Err(Fault::api(
+                        format!("delete Secret {} of {}", secret.name, meta::describe(access)),
+                        &error,
+                    ));
+                }
             }
         }
-        let note = format!("{} is released: its Cluster is gone, and no ClusterProvider let go of it", meta::describe(access));
-        self.events.publish(access.object_ref(), Note { warning: true, reason: "Released", action: "Release", note });
+        let note = format!(
+            "{} is released: its Cluster is gone, and no ClusterProvider let go of it",
+            meta::describe(access)
+        );
+        self.events.publish(
+            access.object_ref(),
+            Note {
+                warning: true,
+                reason: "Released",
+                action: "Release",
+                note,
+            },
+        );
         meta::remove_finalizers(api, access, |f| f == finalizers::CLUSTER_PROVIDER).await?;
         Ok(Some(Outcome::Settled))
     }
 
     /// Writes what this controller says about the request: Pending (or `phase`) where the provider is to be asked again,
     /// and the condition. The provider's part of the status stays as it is.
-    async fn write(&self, api: &Api<AccessRequest>, access: &AccessRequest, phase: Option<&str>, resolved: Option<bool>, reason: &'static str, message: String) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        api: &Api<AccessRequest>,
+        access: &AccessRequest,
+        phase: Option<&str>,
+        resolved: Option<bool>,
+        reason: &'static str,
+        message: String,
+    ) -> Result<(), Fault> {
         let live = access.status.clone().unwrap_or_default();
         let generation = access.metadata.generation.unwrap_or_default();
-        let observed = Observed { type_: RESOLVED.to_owned(), status: resolved, reason: reason.to_owned(), message };
-        let before: Vec<_> = conditions::find(&live.conditions, RESOLVED).cloned().into_iter().collect();
-        let merged = merge_conditions(&before, std::slice::from_ref(&observed), generation, Timestamp::now());
+        let observed = Observed {
+            type_: RESOLVED.to_owned(),
+            status: resolved,
+            reason: reason.to_owned(),
+            message,
+        };
+        let before: Vec<_> = conditions::find(&live.conditions, RESOLVED)
+            .cloned()
+            .into_iter()
+            .collect();
+        let merged = merge_conditions(
+            &before,
+            std::slice::from_ref(&observed),
+            generation,
+            Timestamp::now(),
+        );
         let next = match phase {
             Some(phase) => phase,
             None if plan::must_be_pending(access) => phase::PENDING,
@@ -174,11 +261,26 @@ impl Access {
         if !asked_again && before == merged {
             return Ok(());
         }
-        Report { events: &self.events, action: "Resolve" }.transition(access, &before, &observed, reason);
+        Report {
+            events: &self.events,
+            action: "Resolve",
+        }
+        .transition(access, &before, &observed, reason);
         // What was granted for the current generation is the provider's to say.
-        let observed_generation = if asked_again { generation } else { live.observed_generation };
-        let desired = AccessRequestStatus { observed_generation, phase: next.to_owned(), conditions: merged, secret_ref: None };
-        apply_status(api, access, &json!(null), &desired, NAME).await.map(drop)
+        let observed_generation = if asked_again {
+            generation
+        } else {
+            live.observed_generation
+        };
+        let desired = AccessRequestStatus {
+            observed_generation,
+            phase: next.to_owned(),
+            conditions: merged,
+            secret_ref: None,
+        };
+        apply_status(api, access, &json!(null), &desired, NAME)
+            .await
+            .map(drop)
     }
 }
 

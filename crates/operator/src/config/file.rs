@@ -1,5 +1,7 @@
 //! The configuration file as it is written (contract §6): the Go stack's format, unknown keys refused.
-use k8s_openapi::{api::core::v1::TopologySpreadConstraint, apimachinery::pkg::apis::meta::v1::LabelSelector};
+use k8s_openapi::{
+    api::core::v1::TopologySpreadConstraint, apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
 use openmcp_api::clusters::ClusterSpec;
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -9,10 +9,7 @@ pub(crate) use file::{ExposedEndpoint, Scope, Strategy, Template};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use openmcp_api::{
-    clusters::Tenancy,
-    common::OidcProviderConfig,
-    control_plane::DEFAULT_OIDC_PROVIDER,
-    names,
+    clusters::Tenancy, common::OidcProviderConfig, control_plane::DEFAULT_OIDC_PROVIDER, names,
 };
 use std::{
     collections::BTreeMap,
@@ -26,9 +23,16 @@ pub(crate) enum ConfigError {
     #[error("cannot read the configuration file {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("configuration file {path}: {source}")]
-    Parse { path: PathBuf, source: serde_yaml::Error },
+    Parse {
+        path: PathBuf,
+        source: serde_yaml::Error,
+    },
     #[error("configuration file {path}: {key}: {problem}")]
-    Invalid { path: PathBuf, key: String, problem: String },
+    Invalid {
+        path: PathBuf,
+        key: String,
+        problem: String,
+    },
 }
 
 /// One rule that a file breaks.
@@ -39,7 +43,10 @@ struct Broken {
 }
 
 fn broken<T>(key: impl Into<String>, problem: impl Into<String>) -> Result<T, Broken> {
-    Err(Broken { key: key.into(), problem: problem.into() })
+    Err(Broken {
+        key: key.into(),
+        problem: problem.into(),
+    })
 }
 
 /// The whole configuration.
@@ -103,9 +110,19 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the file and the key.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let file: file::File = serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.into(), source })?;
-        Self::validate(file).map_err(|b| ConfigError::Invalid { path: path.into(), key: b.key, problem: b.problem })
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let file: file::File = serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.into(),
+            source,
+        })?;
+        Self::validate(file).map_err(|b| ConfigError::Invalid {
+            path: path.into(),
+            key: b.key,
+            problem: b.problem,
+        })
     }
 
     fn validate(file: file::File) -> Result<Self, Broken> {
@@ -119,7 +136,9 @@ impl Config {
 
 fn selector(key: &str, selector: Option<LabelSelector>) -> Result<Selector, Broken> {
     let compiled = selector.map(Selector::try_from).transpose();
-    compiled.map(Option::unwrap_or_default).or_else(|error| broken(key, error.to_string()))
+    compiled
+        .map(Option::unwrap_or_default)
+        .or_else(|error| broken(key, error.to_string()))
 }
 
 fn scheduler(file: file::Scheduler) -> Result<Scheduler, Broken> {
@@ -130,7 +149,12 @@ fn scheduler(file: file::Scheduler) -> Result<Scheduler, Broken> {
         .into_iter()
         .map(|(name, mapping)| Ok((name.clone(), purpose(&name, mapping, &clusters)?)))
         .collect::<Result<_, _>>()?;
-    Ok(Scheduler { scope: file.scope, strategy: file.strategy, requests, purposes })
+    Ok(Scheduler {
+        scope: file.scope,
+        strategy: file.strategy,
+        requests,
+        purposes,
+    })
 }
 
 fn purpose(name: &str, mapping: file::Mapping, clusters: &Selector) -> Result<Purpose, Broken> {
@@ -138,35 +162,65 @@ fn purpose(name: &str, mapping: file::Mapping, clusters: &Selector) -> Result<Pu
     if name.is_empty() {
         return broken("scheduler.purposeMappings", "a purpose must not be empty");
     }
-    let file::Mapping { tenancy_count, selector: own, template } = mapping;
+    let file::Mapping {
+        tenancy_count,
+        selector: own,
+        template,
+    } = mapping;
     if template.spec.profile.is_empty() {
-        return broken(format!("{key}.template.spec.profile"), "must name a ClusterProfile");
+        return broken(
+            format!("{key}.template.spec.profile"),
+            "must name a ClusterProfile",
+        );
     }
     let Ok(tenancy_count) = usize::try_from(tenancy_count) else {
-        return broken(format!("{key}.tenancyCount"), format!("must not be negative, is {tenancy_count}"));
+        return broken(
+            format!("{key}.tenancyCount"),
+            format!("must not be negative, is {tenancy_count}"),
+        );
     };
     if template.spec.tenancy == Tenancy::Exclusive && tenancy_count != 0 {
-        return broken(format!("{key}.tenancyCount"), "must be 0 (or absent) where the template's tenancy is Exclusive");
+        return broken(
+            format!("{key}.tenancyCount"),
+            "must be 0 (or absent) where the template's tenancy is Exclusive",
+        );
     }
     let prefix = names::cluster_prefix(template.metadata.generate_name.as_deref(), name);
     if let Err(error) = names::cluster(&prefix, "", "") {
         return broken(format!("{key}.template.metadata.generateName"), error.to_string());
     }
     let own = selector(&format!("{key}.selector"), own)?;
-    for (which, selector) in [("scheduler.selectors.clusters", clusters), ("the purpose's own selector", &own)] {
+    for (which, selector) in [
+        ("scheduler.selectors.clusters", clusters),
+        ("the purpose's own selector", &own),
+    ] {
         if !selector.matches(&template.metadata.labels) {
-            return broken(format!("{key}.template.metadata.labels"), format!("must match {which}, or the clusters made for the purpose are never found again"));
+            return broken(
+                format!("{key}.template.metadata.labels"),
+                format!("must match {which}, or the clusters made for the purpose are never found again"),
+            );
         }
     }
-    Ok(Purpose { tenancy_count, selectors: [clusters.clone(), own], template })
+    Ok(Purpose {
+        tenancy_count,
+        selectors: [clusters.clone(), own],
+        template,
+    })
 }
 
 fn control_planes(file: file::ManagedControlPlane) -> Result<ControlPlanes, Broken> {
-    let every = u64::try_from(file.reconcile_every_days)
-        .or_else(|_| broken("managedControlPlane.reconcileMCPEveryXDays", "must not be negative"))?;
+    let every = u64::try_from(file.reconcile_every_days).or_else(|_| {
+        broken(
+            "managedControlPlane.reconcileMCPEveryXDays",
+            "must not be negative",
+        )
+    })?;
     Ok(ControlPlanes {
         cluster_purpose: file.mcp_cluster_purpose.unwrap_or_else(|| "mcp".to_owned()),
-        default_oidc_provider: file.default_oidc_provider.map(default_oidc_provider).transpose()?,
+        default_oidc_provider: file
+            .default_oidc_provider
+            .map(default_oidc_provider)
+            .transpose()?,
         reconcile_every: (every > 0).then(|| Duration::from_secs(every * 24 * 60 * 60)),
         exposed_endpoints: file.exposed_endpoints,
     })
@@ -175,10 +229,16 @@ fn control_planes(file: file::ManagedControlPlane) -> Result<ControlPlanes, Brok
 fn default_oidc_provider(file: file::DefaultOidcProvider) -> Result<OidcProviderConfig, Broken> {
     let key = "managedControlPlane.defaultOIDCProvider";
     if !file.role_bindings.is_empty() {
-        return broken(format!("{key}.roleBindings"), "must be empty: each ControlPlane binds roles for the default provider itself");
+        return broken(
+            format!("{key}.roleBindings"),
+            "must be empty: each ControlPlane binds roles for the default provider itself",
+        );
     }
     if !(file.issuer.starts_with("https://") || file.issuer.starts_with("http://")) {
-        return broken(format!("{key}.issuer"), format!("must be an http(s) URL, is {:?}", file.issuer));
+        return broken(
+            format!("{key}.issuer"),
+            format!("must be an http(s) URL, is {:?}", file.issuer),
+        );
     }
     if file.client_id.is_empty() {
         return broken(format!("{key}.clientID"), "must not be empty");

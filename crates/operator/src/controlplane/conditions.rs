@@ -24,10 +24,21 @@ impl Side {
 }
 
 impl Conditions {
-    pub(super) fn set(&mut self, type_: impl Into<String>, status: Option<bool>, reason: &str, message: impl Into<String>) {
+    pub(super) fn set(
+        &mut self,
+        type_: impl Into<String>,
+        status: Option<bool>,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         let type_ = type_.into();
         self.0.retain(|c| c.type_ != type_);
-        self.0.push(Observed { type_, status, reason: reason.to_owned(), message: message.into() });
+        self.0.push(Observed {
+            type_,
+            status,
+            reason: reason.to_owned(),
+            message: message.into(),
+        });
     }
 
     pub(super) fn yes(&mut self, type_: impl Into<String>, message: impl Into<String>) {
@@ -58,7 +69,9 @@ impl Conditions {
 
     /// The first condition of a prefix that does not hold.
     pub(super) fn first_not_true(&self, prefix: &str) -> Option<&Observed> {
-        self.0.iter().find(|c| c.type_.starts_with(prefix) && c.status != Some(true))
+        self.0
+            .iter()
+            .find(|c| c.type_.starts_with(prefix) && c.status != Some(true))
     }
 
     pub(super) fn phase(&self, deleting: bool) -> &'static str {

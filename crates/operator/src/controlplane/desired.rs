@@ -36,7 +36,12 @@ impl<'a> Plan<'a> {
     pub(super) fn new(object: &'a ControlPlane) -> Self {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let platform_namespace = names::control_plane_namespace(&namespace, &name);
-        Self { object, namespace, name, platform_namespace }
+        Self {
+            object,
+            namespace,
+            name,
+            platform_namespace,
+        }
     }
 
     /// The labels by which everything that was made for it is known.
@@ -50,7 +55,9 @@ impl<'a> Plan<'a> {
 
     /// Whether something was made for this ControlPlane.
     pub(super) fn owns(&self, on: &BTreeMap<String, String>) -> bool {
-        self.labels().iter().all(|(key, value)| on.get(*key) == Some(value))
+        self.labels()
+            .iter()
+            .all(|(key, value)| on.get(*key) == Some(value))
     }
 
     pub(super) fn namespace_object(&self) -> Value {
@@ -62,12 +69,21 @@ impl<'a> Plan<'a> {
         self.object.labels().get(labels::PURPOSE)
     }
 
-    pub(super) fn cluster_request(&self, purpose: &str, onboarding_namespace: Option<&NamespaceName>) -> Value {
+    pub(super) fn cluster_request(
+        &self,
+        purpose: &str,
+        onboarding_namespace: Option<&NamespaceName>,
+    ) -> Value {
         let mut with = self.labels();
         with.insert(labels::METADATA_CP_NAME, label_value(&self.name));
         with.insert(labels::METADATA_CP_NAMESPACE, label_value(&self.namespace));
-        let on_namespace = onboarding_namespace.map(|n| n.labels().clone()).unwrap_or_default();
-        for (from, to) in [(labels::PROJECT, labels::METADATA_PROJECT), (labels::WORKSPACE, labels::METADATA_WORKSPACE)] {
+        let on_namespace = onboarding_namespace
+            .map(|n| n.labels().clone())
+            .unwrap_or_default();
+        for (from, to) in [
+            (labels::PROJECT, labels::METADATA_PROJECT),
+            (labels::WORKSPACE, labels::METADATA_WORKSPACE),
+        ] {
             with.extend(on_namespace.get(from).map(|value| (to, value.clone())));
         }
         json!({
@@ -83,14 +99,30 @@ impl<'a> Plan<'a> {
         let iam = &self.object.spec.iam;
         let tokens = iam.tokens.iter().map(|token| {
             let body = json!({"token": token.config});
-            self.wanted(AccessKey::Token(&token.name), (labels::TOKEN_PROVIDER, &token.name), body)
+            self.wanted(
+                AccessKey::Token(&token.name),
+                (labels::TOKEN_PROVIDER, &token.name),
+                body,
+            )
         });
         let oidc = iam.oidc.as_ref();
-        let bindings = oidc.and_then(|o| o.default_provider.as_ref()).map(|d| d.role_bindings.clone()).unwrap_or_default();
-        let default = default_oidc.filter(|_| !bindings.is_empty()).map(|provider| OidcProviderConfig { role_bindings: bindings, ..provider.clone() });
+        let bindings = oidc
+            .and_then(|o| o.default_provider.as_ref())
+            .map(|d| d.role_bindings.clone())
+            .unwrap_or_default();
+        let default = default_oidc
+            .filter(|_| !bindings.is_empty())
+            .map(|provider| OidcProviderConfig {
+                role_bindings: bindings,
+                ..provider.clone()
+            });
         let extra = oidc.map(|o| o.extra_providers.clone()).unwrap_or_default();
         let providers = default.into_iter().chain(extra).map(|provider| {
-            self.wanted(AccessKey::Oidc(&provider.name), (labels::OIDC_PROVIDER, &provider.name), json!({"oidc": provider}))
+            self.wanted(
+                AccessKey::Oidc(&provider.name),
+                (labels::OIDC_PROVIDER, &provider.name),
+                json!({"oidc": provider}),
+            )
         });
         tokens.chain(providers).collect()
     }
@@ -142,7 +174,10 @@ pub(super) fn exposed(endpoints: &[Endpoint], which: &[ExposedEndpoint]) -> Vec<
         .filter_map(|expose| {
             let endpoint = endpoints.iter().find(|e| e.name == expose.name)?;
             let name = expose.rename_to.clone().unwrap_or_else(|| expose.name.clone());
-            Some(Endpoint { name, url: endpoint.url.clone() })
+            Some(Endpoint {
+                name,
+                url: endpoint.url.clone(),
+            })
         })
         .collect()
 }

@@ -1,11 +1,5 @@
 //! One reconcile of one ControlPlane: operation annotation → finalizers → create or delete → status.
-use super::{
-    NAME,
-    conditions::Conditions,
-    create::Found,
-    delete::is_kept,
-    desired::Plan,
-};
+use super::{NAME, conditions::Conditions, create::Found, delete::is_kept, desired::Plan};
 use crate::{
     config::ControlPlanes,
     ensure::Applier,
@@ -41,10 +35,26 @@ pub(crate) struct Reconcile {
 
 impl Reconcile {
     pub(crate) fn new(platform: Arc<Platform>, onboarding: Arc<Onboarding>, config: ControlPlanes) -> Self {
-        let mark = Mark { label: labels::MANAGED_BY, value: labels::MANAGED_BY_CONTROL_PLANE.to_owned() };
-        let apply = Applier { client: platform.client.clone(), manager: NAME, mark };
-        let apply_onboarding = Applier { client: onboarding.client.clone(), ..apply.clone() };
-        Self { platform, onboarding, config, apply, apply_onboarding }
+        let mark = Mark {
+            label: labels::MANAGED_BY,
+            value: labels::MANAGED_BY_CONTROL_PLANE.to_owned(),
+        };
+        let apply = Applier {
+            client: platform.client.clone(),
+            manager: NAME,
+            mark,
+        };
+        let apply_onboarding = Applier {
+            client: onboarding.client.clone(),
+            ..apply.clone()
+        };
+        Self {
+            platform,
+            onboarding,
+            config,
+            apply,
+            apply_onboarding,
+        }
     }
 
     fn api(&self, namespace: &str) -> Api<ControlPlane> {
@@ -54,7 +64,9 @@ impl Reconcile {
 
 impl Reconciler for Reconcile {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
-        let Some(control_plane) = self.onboarding.control_planes.get(&key.namespace, &key.name) else { return Ok(Outcome::Settled) };
+        let Some(control_plane) = self.onboarding.control_planes.get(&key.namespace, &key.name) else {
+            return Ok(Outcome::Settled);
+        };
         let api = self.api(&key.namespace);
         match meta::operation(control_plane.as_ref()) {
             Some(Operation::Reconcile) => {
@@ -79,7 +91,10 @@ impl Reconciler for Reconcile {
             self.write(&api, &control_plane, found, result.is_err()).await?;
         }
         result?;
-        Ok(self.config.reconcile_every.map_or(Outcome::Settled, Outcome::Wake))
+        Ok(self
+            .config
+            .reconcile_every
+            .map_or(Outcome::Settled, Outcome::Wake))
     }
 }
 
@@ -91,26 +106,45 @@ impl Reconcile {
         let mut conditions = Conditions::default();
         let gone = self.delete(control_plane, &mut conditions).await;
         if matches!(gone, Ok(true)) {
-            let ours = |f: &str| f == finalizers::CONTROL_PLANE || f.starts_with(finalizers::CLUSTER_REQUEST_PREFIX);
+            let ours =
+                |f: &str| f == finalizers::CONTROL_PLANE || f.starts_with(finalizers::CLUSTER_REQUEST_PREFIX);
             meta::remove_finalizers(api, control_plane, ours).await?;
             return Ok(Outcome::Settled);
         }
         let live = control_plane.status.clone().unwrap_or_default();
         conditions.keep(&live.conditions, is_kept);
-        let found = Found { conditions, access: live.access, endpoints: live.endpoints };
+        let found = Found {
+            conditions,
+            access: live.access,
+            endpoints: live.endpoints,
+        };
         self.write(api, control_plane, found, false).await?;
         gone?;
         Ok(Outcome::Settled)
     }
 
     /// Writes the status if it differs. After a failure that stopped the way early, what was known stays.
-    async fn write(&self, api: &Api<ControlPlane>, control_plane: &ControlPlane, found: Found, failed: bool) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        api: &Api<ControlPlane>,
+        control_plane: &ControlPlane,
+        found: Found,
+        failed: bool,
+    ) -> Result<(), Fault> {
         let live = control_plane.status.clone().unwrap_or_default();
-        let Found { mut conditions, mut access, mut endpoints } = found;
+        let Found {
+            mut conditions,
+            mut access,
+            mut endpoints,
+        } = found;
         if failed {
             conditions.keep(&live.conditions, |_| true);
             access.extend(live.access.clone());
-            endpoints = if endpoints.is_empty() { live.endpoints.clone() } else { endpoints };
+            endpoints = if endpoints.is_empty() {
+                live.endpoints.clone()
+            } else {
+                endpoints
+            };
         }
         let generation = control_plane.metadata.generation.unwrap_or_default();
         let phase = conditions.phase(is_deleting(control_plane));
@@ -122,19 +156,43 @@ impl Reconcile {
             access,
             endpoints,
         };
-        apply_status(api, control_plane, &json!(live), &desired, NAME).await.map(drop)
+        apply_status(api, control_plane, &json!(live), &desired, NAME)
+            .await
+            .map(drop)
     }
 
     /// Events on transitions: of the phase, and of each condition that comes not to hold.
-    fn announce(&self, control_plane: &ControlPlane, live: &ControlPlaneStatus, next: &[Observed], phase: &'static str) {
+    fn announce(
+        &self,
+        control_plane: &ControlPlane,
+        live: &ControlPlaneStatus,
+        next: &[Observed],
+        phase: &'static str,
+    ) {
         let events = &self.onboarding.events;
-        let report = Report { events, action: "Reconcile" };
+        let report = Report {
+            events,
+            action: "Reconcile",
+        };
         for observed in next.iter().filter(|c| c.status == Some(false)) {
-            report.transition(control_plane, &live.conditions, observed, event_reason(&observed.reason));
+            report.transition(
+                control_plane,
+                &live.conditions,
+                observed,
+                event_reason(&observed.reason),
+            );
         }
         if live.phase != phase {
-            let note = next.iter().find(|c| c.status != Some(true)).map_or_else(|| "every condition is True".to_owned(), |c| format!("{}: {}", c.type_, c.message));
-            let note = Note { warning: false, reason: phase, action: "Reconcile", note };
+            let note = next.iter().find(|c| c.status != Some(true)).map_or_else(
+                || "every condition is True".to_owned(),
+                |c| format!("{}: {}", c.type_, c.message),
+            );
+            let note = Note {
+                warning: false,
+                reason: phase,
+                action: "Reconcile",
+                note,
+            };
             events.publish(kube::Resource::object_ref(control_plane, &()), note);
         }
     }
@@ -154,5 +212,7 @@ fn event_reason(reason: &str) -> &'static str {
         r::WAITING_FOR_ACCESS_REQUEST,
         r::WAITING_FOR_SERVICE_DELETION,
     ];
-    OURS.into_iter().find(|ours| *ours == reason).unwrap_or("WaitingForCluster")
+    OURS.into_iter()
+        .find(|ours| *ours == reason)
+        .unwrap_or("WaitingForCluster")
 }

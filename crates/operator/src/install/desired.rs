@@ -45,7 +45,12 @@ impl<'a> Installation<'a> {
     /// Names in spec.env that the operator sets itself, or that occur twice.
     pub(crate) fn clashing_env(&self) -> BTreeSet<&str> {
         let mut seen = BTreeSet::from(env::RESERVED);
-        self.spec.env.iter().map(|e| e.name.as_str()).filter(|name| !seen.insert(name)).collect()
+        self.spec
+            .env
+            .iter()
+            .map(|e| e.name.as_str())
+            .filter(|name| !seen.insert(name))
+            .collect()
     }
 
     pub(crate) fn namespace_object(&self) -> Value {
@@ -125,11 +130,18 @@ impl<'a> Installation<'a> {
         }
         let mut pod = self.pod(component, self.spec.run_command(), flags);
         if let Some(metrics) = self.spec.metrics() {
-            pod["containers"][0]["ports"] = json!([{"name": METRICS_PORT, "containerPort": metrics.port, "protocol": "TCP"}]);
+            pod["containers"][0]["ports"] =
+                json!([{"name": METRICS_PORT, "containerPort": metrics.port, "protocol": "TCP"}]);
         }
         if webhook {
-            push(&mut pod["volumes"], json!({"name": WEBHOOK_VOLUME, "secret": {"secretName": self.names.webhook_secret()}}));
-            push(&mut pod["containers"][0]["volumeMounts"], json!({"name": WEBHOOK_VOLUME, "mountPath": SERVING_CERTS, "readOnly": true}));
+            push(
+                &mut pod["volumes"],
+                json!({"name": WEBHOOK_VOLUME, "secret": {"secretName": self.names.webhook_secret()}}),
+            );
+            push(
+                &mut pod["containers"][0]["volumeMounts"],
+                json!({"name": WEBHOOK_VOLUME, "mountPath": SERVING_CERTS, "readOnly": true}),
+            );
         }
         self.spread(&mut pod, &mut pod_metadata);
         let mut metadata = self.metadata(&self.names.object(component), component);
@@ -196,7 +208,8 @@ impl<'a> Installation<'a> {
     }
 
     fn env(&self) -> Vec<Value> {
-        let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+        let field =
+            |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
         let own = [
             field(env::POD_NAME, "metadata.name"),
             field(env::POD_NAMESPACE, "metadata.namespace"),
@@ -211,7 +224,8 @@ impl<'a> Installation<'a> {
         if self.spec.topology_spread_constraints.is_empty() {
             return;
         }
-        let own = json!({labels::TOPOLOGY: self.names.topology(), labels::TOPOLOGY_NAMESPACE: self.namespace});
+        let own =
+            json!({labels::TOPOLOGY: self.names.topology(), labels::TOPOLOGY_NAMESPACE: self.namespace});
         for key in [labels::TOPOLOGY, labels::TOPOLOGY_NAMESPACE] {
             pod_metadata["labels"][key] = own[key].clone();
         }

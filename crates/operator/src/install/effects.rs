@@ -37,8 +37,18 @@ impl Effects<'_> {
     /// The pods of one component.
     pub(super) fn pods(&self, component: Component) -> Vec<Arc<Pod>> {
         let labels = self.of.names.labels(component);
-        let bears = |pod: &Arc<Pod>| labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
-        self.platform.installed.pods.all().into_iter().filter(bears).collect()
+        let bears = |pod: &Arc<Pod>| {
+            labels
+                .iter()
+                .all(|(key, value)| pod.labels().get(key) == Some(value))
+        };
+        self.platform
+            .installed
+            .pods
+            .all()
+            .into_iter()
+            .filter(bears)
+            .collect()
     }
 
     /// What init runs with, in the contract's order, and then its Job.
@@ -55,10 +65,19 @@ impl Effects<'_> {
         }
         let name = of.names.object(Component::Init);
         let service_account = seen.service_accounts.get(of.namespace, &name);
-        self.apply.ensure(service_account.as_deref(), of.service_account(Component::Init)).await?;
+        self.apply
+            .ensure(service_account.as_deref(), of.service_account(Component::Init))
+            .await?;
         self.bind(Component::Init).await?;
-        self.apply.ensure(seen.roles.get(of.namespace, &name).as_deref(), of.init_role()).await?;
-        self.apply.ensure(seen.role_bindings.get(of.namespace, &name).as_deref(), of.init_role_binding()).await?;
+        self.apply
+            .ensure(seen.roles.get(of.namespace, &name).as_deref(), of.init_role())
+            .await?;
+        self.apply
+            .ensure(
+                seen.role_bindings.get(of.namespace, &name).as_deref(),
+                of.init_role_binding(),
+            )
+            .await?;
         Ok(())
     }
 
@@ -67,11 +86,19 @@ impl Effects<'_> {
         let (of, seen) = (self.of, &self.platform.installed);
         let name = of.names.object(Component::Run);
         let service_account = seen.service_accounts.get(of.namespace, &name);
-        self.apply.ensure(service_account.as_deref(), of.service_account(Component::Run)).await?;
+        self.apply
+            .ensure(service_account.as_deref(), of.service_account(Component::Run))
+            .await?;
         self.bind(Component::Run).await?;
-        let webhook = self.platform.secrets.get(of.namespace, &of.names.webhook_secret()).is_some();
+        let webhook = self
+            .platform
+            .secrets
+            .get(of.namespace, &of.names.webhook_secret())
+            .is_some();
         let deployment = seen.deployments.get(of.namespace, &name);
-        self.apply.ensure(deployment.as_deref(), of.deployment(webhook)).await?;
+        self.apply
+            .ensure(deployment.as_deref(), of.deployment(webhook))
+            .await?;
         let service_name = of.names.metrics_service();
         let service = seen.services.get(of.namespace, &service_name);
         match (of.metrics_service(), service) {
@@ -90,13 +117,20 @@ impl Effects<'_> {
     /// The ClusterRole that a component is bound to.
     fn cluster_role(&self, component: Component) -> String {
         let own = self.of.names.cluster_scoped(component);
-        if self.platform.cluster_roles.get("", &own).is_some() { own } else { CLUSTER_ADMIN.to_owned() }
+        if self.platform.cluster_roles.get("", &own).is_some() {
+            own
+        } else {
+            CLUSTER_ADMIN.to_owned()
+        }
     }
 
     /// Tells when a component has more rights than anybody prepared for it.
     pub(super) fn rights(&self, component: Component) -> String {
         if self.cluster_role(component) == CLUSTER_ADMIN {
-            format!("; bound to cluster-admin, since there is no ClusterRole {}", self.of.names.cluster_scoped(component))
+            format!(
+                "; bound to cluster-admin, since there is no ClusterRole {}",
+                self.of.names.cluster_scoped(component)
+            )
         } else {
             String::new()
         }
@@ -111,11 +145,19 @@ impl Effects<'_> {
             let api: Api<ClusterRoleBinding> = Api::all(self.platform.client.clone());
             meta::delete(&api, binding.as_ref()).await?;
         }
-        self.apply.ensure(live.as_deref(), self.of.cluster_role_binding(component, &role)).await.map(drop)
+        self.apply
+            .ensure(live.as_deref(), self.of.cluster_role_binding(component, &role))
+            .await
+            .map(drop)
     }
 
     pub(super) async fn delete_job(&self) -> Result<(), Fault> {
-        self.delete(&self.platform.installed.jobs, &self.of.names.object(Component::Init)).await.map(drop)
+        self.delete(
+            &self.platform.installed.jobs,
+            &self.of.names.object(Component::Init),
+        )
+        .await
+        .map(drop)
     }
 
     /// Deletes an object of the installation, if it is still seen. Returns its name while it is.
@@ -123,7 +165,9 @@ impl Effects<'_> {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        let Some(live) = store.get(self.of.namespace, name) else { return Ok(None) };
+        let Some(live) = store.get(self.of.namespace, name) else {
+            return Ok(None);
+        };
         meta::delete(&self.api(), live.as_ref()).await?;
         Ok(Some(meta::describe(live.as_ref())))
     }
@@ -132,10 +176,20 @@ impl Effects<'_> {
     pub(super) async fn stop(&self) -> Result<Vec<String>, Fault> {
         let seen = &self.platform.installed;
         let mut left = Vec::new();
-        left.extend(self.delete(&seen.jobs, &self.of.names.object(Component::Init)).await?);
-        left.extend(self.delete(&seen.deployments, &self.of.names.object(Component::Run)).await?);
+        left.extend(
+            self.delete(&seen.jobs, &self.of.names.object(Component::Init))
+                .await?,
+        );
+        left.extend(
+            self.delete(&seen.deployments, &self.of.names.object(Component::Run))
+                .await?,
+        );
         for component in [Component::Init, Component::Run] {
-            left.extend(self.pods(component).iter().map(|pod| meta::describe(pod.as_ref())));
+            left.extend(
+                self.pods(component)
+                    .iter()
+                    .map(|pod| meta::describe(pod.as_ref())),
+            );
         }
         Ok(left)
     }
@@ -144,12 +198,18 @@ impl Effects<'_> {
     pub(super) async fn remove_rest(&self) -> Result<Vec<String>, Fault> {
         let seen = &self.platform.installed;
         let mut left = Vec::new();
-        left.extend(self.delete(&seen.services, &self.of.names.metrics_service()).await?);
+        left.extend(
+            self.delete(&seen.services, &self.of.names.metrics_service())
+                .await?,
+        );
         for component in [Component::Init, Component::Run] {
             let name = self.of.names.object(component);
             left.extend(self.delete(&seen.role_bindings, &name).await?);
             left.extend(self.delete(&seen.roles, &name).await?);
-            if let Some(binding) = seen.cluster_role_bindings.get("", &self.of.names.cluster_scoped(component)) {
+            if let Some(binding) = seen
+                .cluster_role_bindings
+                .get("", &self.of.names.cluster_scoped(component))
+            {
                 let api: Api<ClusterRoleBinding> = Api::all(self.platform.client.clone());
                 meta::delete(&api, binding.as_ref()).await?;
                 left.push(meta::describe(binding.as_ref()));
@@ -170,9 +230,11 @@ impl Effects<'_> {
                 "Deployment {}/{name}: {message} (kubectl -n {} logs deployment/{name})",
                 self.of.namespace, self.of.namespace
             )),
-            super::state::Run::Ready => {
-                Told::ready(format!("Deployment {}/{name} is available{}", self.of.namespace, self.rights(Component::Run)))
-            }
+            super::state::Run::Ready => Told::ready(format!(
+                "Deployment {}/{name} is available{}",
+                self.of.namespace,
+                self.rights(Component::Run)
+            )),
         }
     }
 }

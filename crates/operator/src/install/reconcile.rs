@@ -46,28 +46,61 @@ pub(crate) struct Install {
 
 impl Reconciler for Install {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
-        match ProviderKind::ALL.into_iter().find(|kind| kind.as_str() == key.kind) {
-            Some(ProviderKind::Service) => self.one::<ServiceProvider>(&self.platform.service_providers, &key.name).await,
-            Some(ProviderKind::Cluster) => self.one::<ClusterProvider>(&self.platform.cluster_providers, &key.name).await,
-            Some(ProviderKind::Platform) => self.one::<PlatformService>(&self.platform.platform_services, &key.name).await,
-            None => Err(Fault::new(Class::Bug, "UnknownKind", format!("{key} is no provider"))),
+        match ProviderKind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == key.kind)
+        {
+            Some(ProviderKind::Service) => {
+                self.one::<ServiceProvider>(&self.platform.service_providers, &key.name)
+                    .await
+            }
+            Some(ProviderKind::Cluster) => {
+                self.one::<ClusterProvider>(&self.platform.cluster_providers, &key.name)
+                    .await
+            }
+            Some(ProviderKind::Platform) => {
+                self.one::<PlatformService>(&self.platform.platform_services, &key.name)
+                    .await
+            }
+            None => Err(Fault::new(
+                Class::Bug,
+                "UnknownKind",
+                format!("{key} is no provider"),
+            )),
         }
     }
 }
 
 /// What a provider must be, to be installed.
-pub(super) trait Installable: Provider + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
+pub(super) trait Installable:
+    Provider + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
 impl<P: Provider + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Installable for P {}
 
 impl Install {
     pub(crate) fn new(platform: Arc<Platform>, onboarding: Slot, events: Recorder) -> Self {
-        let mark = Mark { label: labels::APP_MANAGED_BY, value: labels::MANAGED_BY_OPERATOR.to_owned() };
-        let apply = Applier { client: platform.client.clone(), manager: NAME, mark };
-        Self { platform, onboarding, events, apply }
+        let mark = Mark {
+            label: labels::APP_MANAGED_BY,
+            value: labels::MANAGED_BY_OPERATOR.to_owned(),
+        };
+        let apply = Applier {
+            client: platform.client.clone(),
+            manager: NAME,
+            mark,
+        };
+        Self {
+            platform,
+            onboarding,
+            events,
+            apply,
+        }
     }
 
     async fn one<P: Installable>(&self, store: &Store<P>, name: &str) -> Result<Outcome, Fault> {
-        let Some(provider) = store.get("", name) else { return Ok(Outcome::Settled) };
+        let Some(provider) = store.get("", name) else {
+            return Ok(Outcome::Settled);
+        };
         let api: Api<P> = Api::all(self.platform.client.clone());
         if is_deleting(provider.as_ref()) {
             return self.remove(&api, &provider).await;
@@ -75,7 +108,8 @@ impl Install {
         if meta::operation(provider.as_ref()) == Some(Operation::Ignore) {
             return Ok(Outcome::Settled);
         }
-        let Some(provider) = meta::add_finalizers(&api, provider.as_ref(), &[finalizers::PROVIDER]).await? else {
+        let Some(provider) = meta::add_finalizers(&api, provider.as_ref(), &[finalizers::PROVIDER]).await?
+        else {
             return Ok(Outcome::Settled);
         };
         if meta::operation(&provider) == Some(Operation::Reconcile) {
@@ -83,12 +117,19 @@ impl Install {
             return Ok(Outcome::Settled);
         }
         let of = Installation::new(&provider, &self.platform.namespace, &self.platform.environment);
-        let effects = Effects { platform: &self.platform, apply: &self.apply, of: &of };
+        let effects = Effects {
+            platform: &self.platform,
+            apply: &self.apply,
+            of: &of,
+        };
         let status = provider.deployment_status();
         if status.is_none_or(|s| s.observed_generation != of.generation) {
             // Before init runs: it writes into the status, which without observedGeneration is refused (contract §11.6).
             let pending = Told::init_pending(format!("init of generation {} has not run yet", of.generation));
-            let standing = Standing { conditions: vec![pending, effects.run_state()], metrics: None };
+            let standing = Standing {
+                conditions: vec![pending, effects.run_state()],
+                metrics: None,
+            };
             self.write(&api, &provider, standing).await?;
             // The write wakes this provider again, with the status in its store.
             return Ok(Outcome::Settled);
@@ -100,34 +141,64 @@ impl Install {
             }
             Err(fault) => {
                 if is_news(&fault) {
-                    self.write(&api, &provider, failed(&effects, status, &fault)).await?;
+                    self.write(&api, &provider, failed(&effects, status, &fault))
+                        .await?;
                 }
                 Err(fault)
             }
         }
     }
 
-    async fn install(&self, effects: &Effects<'_>, status: Option<&DeploymentStatus>) -> Result<(Standing, Outcome), Fault> {
+    async fn install(
+        &self,
+        effects: &Effects<'_>,
+        status: Option<&DeploymentStatus>,
+    ) -> Result<(Standing, Outcome), Fault> {
         let of = effects.of;
         let clashing = of.clashing_env();
         if !clashing.is_empty() {
             let names: Vec<_> = clashing.into_iter().collect();
-            let message = format!("spec.env: {} may not be set here: each name occurs once, and the operator sets POD_* itself. Nothing was changed.", names.join(", "));
-            return Ok((Standing { conditions: vec![Told::init_impossible(message), effects.run_state()], metrics: None }, Outcome::Settled));
+            let message = format!(
+                "spec.env: {} may not be set here: each name occurs once, and the operator sets POD_* itself. Nothing was changed.",
+                names.join(", ")
+            );
+            return Ok((
+                Standing {
+                    conditions: vec![Told::init_impossible(message), effects.run_state()],
+                    metrics: None,
+                },
+                Outcome::Settled,
+            ));
         }
         let (initialized, outcome) = self.init(effects, status).await?;
         if initialized.status != Some(true) {
-            return Ok((Standing { conditions: vec![initialized, effects.run_state()], metrics: None }, outcome));
+            return Ok((
+                Standing {
+                    conditions: vec![initialized, effects.run_state()],
+                    metrics: None,
+                },
+                outcome,
+            ));
         }
         let metrics = effects.start_run().await?;
         let run = match effects.run_state() {
             absent if absent.status.is_none() => Told::not_ready("the Deployment was just made"),
             told => told,
         };
-        Ok((Standing { conditions: vec![initialized, run], metrics }, outcome))
+        Ok((
+            Standing {
+                conditions: vec![initialized, run],
+                metrics,
+            },
+            outcome,
+        ))
     }
 
-    async fn init(&self, effects: &Effects<'_>, status: Option<&DeploymentStatus>) -> Result<(Told, Outcome), Fault> {
+    async fn init(
+        &self,
+        effects: &Effects<'_>,
+        status: Option<&DeploymentStatus>,
+    ) -> Result<(Told, Outcome), Fault> {
         let of = effects.of;
         let name = of.names.object(Component::Init);
         let at = format!("Job {}/{name}", of.namespace);
@@ -141,7 +212,11 @@ impl Install {
             Init::Leaving => {
                 let message = format!("{at} of before is still being deleted, or its pods are");
                 // A failing init stays False, so that it is known since when it fails.
-                if failing_since(status).is_some() { Told::init_running(message) } else { Told::init_pending(message) }
+                if failing_since(status).is_some() {
+                    Told::init_running(message)
+                } else {
+                    Told::init_pending(message)
+                }
             }
             Init::Outdated => {
                 effects.delete_job().await?;
@@ -154,8 +229,13 @@ impl Install {
                     None => format!("{at} is running{}", effects.rights(Component::Init)),
                 })
             }
-            Init::Failed { at: failed_at, problem } => {
-                let told = Told::init_failed(format!("{at} failed: {problem} {logs}. It is started again after a while, and at once when the spec changes."));
+            Init::Failed {
+                at: failed_at,
+                problem,
+            } => {
+                let told = Told::init_failed(format!(
+                    "{at} failed: {problem} {logs}. It is started again after a while, and at once when the spec changes."
+                ));
                 let left = time_to_rest(status, failed_at);
                 if left.is_zero() {
                     effects.delete_job().await?;
@@ -165,7 +245,11 @@ impl Install {
             }
             Init::Succeeded => {
                 effects.init_prerequisites().await?;
-                Told::init_completed(format!("{at} succeeded for generation {}{}", of.generation, effects.rights(Component::Init)))
+                Told::init_completed(format!(
+                    "{at} succeeded for generation {}{}",
+                    of.generation,
+                    effects.rights(Component::Init)
+                ))
             }
         };
         Ok((told, Outcome::Settled))
@@ -176,8 +260,15 @@ impl Install {
             return Ok(Outcome::Settled);
         }
         let of = Installation::new(provider, &self.platform.namespace, &self.platform.environment);
-        let effects = Effects { platform: &self.platform, apply: &self.apply, of: &of };
-        let uninstall = Uninstall { effects: &effects, onboarding: &self.onboarding };
+        let effects = Effects {
+            platform: &self.platform,
+            apply: &self.apply,
+            of: &of,
+        };
+        let uninstall = Uninstall {
+            effects: &effects,
+            onboarding: &self.onboarding,
+        };
         let told = match uninstall.step(provider).await {
             Ok(Removal::Gone) => {
                 meta::remove_finalizers(api, provider, |f| f == finalizers::PROVIDER).await?;
@@ -186,27 +277,50 @@ impl Install {
             Ok(Removal::Waiting(message)) => Told::uninstalling(message),
             Err(fault) => {
                 if is_news(&fault) {
-                    let standing = Standing { conditions: vec![Told::uninstall_failed(fault.message.clone())], metrics: None };
+                    let standing = Standing {
+                        conditions: vec![Told::uninstall_failed(fault.message.clone())],
+                        metrics: None,
+                    };
                     self.write(api, provider, standing).await?;
                 }
                 return Err(fault);
             }
         };
-        self.write(api, provider, Standing { conditions: vec![told], metrics: None }).await?;
+        self.write(
+            api,
+            provider,
+            Standing {
+                conditions: vec![told],
+                metrics: None,
+            },
+        )
+        .await?;
         Ok(Outcome::Settled)
     }
 
     /// Writes the status if it differs. Conditions that `standing` does not speak of stay as they are.
-    async fn write<P: Installable>(&self, api: &Api<P>, provider: &P, standing: Standing) -> Result<(), Fault> {
+    async fn write<P: Installable>(
+        &self,
+        api: &Api<P>,
+        provider: &P,
+        standing: Standing,
+    ) -> Result<(), Fault> {
         let live = provider.deployment_status().cloned().unwrap_or_default();
         let generation = provider.meta().generation.unwrap_or_default();
-        let report = Report { events: &self.events, action: "Install" };
+        let report = Report {
+            events: &self.events,
+            action: "Install",
+        };
         for told in &standing.conditions {
             report.transition(provider, &live.conditions, &told.observed(), told.reason);
         }
         let spoken: Vec<Observed> = standing.conditions.iter().map(Told::observed).collect();
-        let mut observed: Vec<Observed> =
-            live.conditions.iter().filter(|c| spoken.iter().all(|s| s.type_ != c.type_)).map(crate::report::observed).collect();
+        let mut observed: Vec<Observed> = live
+            .conditions
+            .iter()
+            .filter(|c| spoken.iter().all(|s| s.type_ != c.type_))
+            .map(crate::report::observed)
+            .collect();
         observed.extend(spoken);
         let desired = DeploymentStatus {
             conditions: merge_conditions(&live.conditions, &observed, generation, Timestamp::now()),
@@ -214,7 +328,9 @@ impl Install {
             phase: Some(standing.phase().to_owned()),
             metrics: standing.metrics.map(|service_ref| MetricsStatus { service_ref }),
         };
-        apply_status(api, provider, &json!(live), &desired, NAME).await.map(drop)
+        apply_status(api, provider, &json!(live), &desired, NAME)
+            .await
+            .map(drop)
     }
 }
 
@@ -240,5 +356,8 @@ fn failed(effects: &Effects<'_>, status: Option<&DeploymentStatus>, fault: &Faul
     } else {
         vec![Told::init_impossible(fault.message.clone()), effects.run_state()]
     };
-    Standing { conditions, metrics: None }
+    Standing {
+        conditions,
+        metrics: None,
+    }
 }

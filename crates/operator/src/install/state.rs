@@ -19,16 +19,25 @@ pub(super) enum Init {
     /// The Job is another generation's.
     Outdated,
     /// The Job runs; `problem` is what its pods complain of.
-    Running { problem: Option<String> },
+    Running {
+        problem: Option<String>,
+    },
     /// The Job gave up at `at`.
-    Failed { at: Option<Timestamp>, problem: String },
+    Failed {
+        at: Option<Timestamp>,
+        problem: String,
+    },
     Succeeded,
 }
 
 /// Reads the init part of the generation. `pods` are the pods of this provider's init Jobs.
 pub(super) fn init(job: Option<&Job>, pods: &[Arc<Pod>], generation: i64) -> Init {
     let Some(job) = job else {
-        return if pods.is_empty() { Init::Absent } else { Init::Leaving };
+        return if pods.is_empty() {
+            Init::Absent
+        } else {
+            Init::Leaving
+        };
     };
     if job.metadata.deletion_timestamp.is_some() {
         return Init::Leaving;
@@ -73,7 +82,9 @@ pub(super) enum Run {
 
 /// Reads the run part. `pods` are the pods of this provider's Deployment.
 pub(super) fn run(deployment: Option<&Deployment>, pods: &[Arc<Pod>]) -> Run {
-    let Some(deployment) = deployment else { return Run::Absent };
+    let Some(deployment) = deployment else {
+        return Run::Absent;
+    };
     let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
     let available = status.available_replicas.unwrap_or_default();
@@ -98,19 +109,35 @@ fn problem(pods: &[Arc<Pod>]) -> Option<String> {
 fn pod_problem(pod: &Pod) -> Option<String> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
-    let container = status.container_statuses.iter().flatten().find_map(container_problem);
+    let container = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(container_problem);
     if let Some(problem) = container {
         return Some(format!("pod {name}: {problem}"));
     }
     let unmet = status.conditions.iter().flatten().find(|c| {
-        c.status == "False" && c.message.as_ref().is_some_and(|m| !m.is_empty()) && matches!(c.type_.as_str(), "PodScheduled" | "PodReadyToStartContainers" | "Initialized")
+        c.status == "False"
+            && c.message.as_ref().is_some_and(|m| !m.is_empty())
+            && matches!(
+                c.type_.as_str(),
+                "PodScheduled" | "PodReadyToStartContainers" | "Initialized"
+            )
     });
     if let Some(condition) = unmet {
-        return Some(format!("pod {name}: {}: {}", condition.reason.as_deref().unwrap_or(&condition.type_), condition.message.as_deref()?));
+        return Some(format!(
+            "pod {name}: {}: {}",
+            condition.reason.as_deref().unwrap_or(&condition.type_),
+            condition.message.as_deref()?
+        ));
     }
     if status.phase.as_deref() == Some("Failed") {
         let reason = status.reason.as_deref().unwrap_or("Failed");
-        return Some(format!("pod {name}: {reason}: {}", status.message.as_deref().unwrap_or("no message")));
+        return Some(format!(
+            "pod {name}: {reason}: {}",
+            status.message.as_deref().unwrap_or("no message")
+        ));
     }
     None
 }
@@ -124,11 +151,23 @@ fn container_problem(container: &ContainerStatus) -> Option<String> {
         if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
             return None;
         }
-        let exit = last.map(|t| format!(" (last exit code {})", t.exit_code)).unwrap_or_default();
-        return Some(format!("container {name} is waiting: {reason}: {}{exit}", waiting.message.as_deref().unwrap_or("no message")));
+        let exit = last
+            .map(|t| format!(" (last exit code {})", t.exit_code))
+            .unwrap_or_default();
+        return Some(format!(
+            "container {name} is waiting: {reason}: {}{exit}",
+            waiting.message.as_deref().unwrap_or("no message")
+        ));
     }
     let ended = state.terminated.as_ref().filter(|t| t.exit_code != 0)?;
-    let message = ended.message.as_deref().filter(|m| !m.is_empty()).map(|m| format!(": {}", m.trim())).unwrap_or_default();
-    Some(format!("container {name} exited with code {}{message}", ended.exit_code))
+    let message = ended
+        .message
+        .as_deref()
+        .filter(|m| !m.is_empty())
+        .map(|m| format!(": {}", m.trim()))
+        .unwrap_or_default();
+    Some(format!(
+        "container {name} exited with code {}{message}",
+        ended.exit_code
+    ))
 }
-

@@ -2,8 +2,9 @@
 use openmcp_api::{
     common::{ObjectReference, phase},
     conditions::provider::{
-        INIT_COMPLETED, INIT_JOB_CREATION_FAILED, INIT_PENDING, INIT_RUNNING, INITIALIZED, INSTALLATION_FAILED, INSTALLATION_PENDING, NOT_READY, PROVIDER_READY,
-        READY, UNINSTALL_FAILED, UNINSTALLED, UNINSTALLING,
+        INIT_COMPLETED, INIT_JOB_CREATION_FAILED, INIT_PENDING, INIT_RUNNING, INITIALIZED,
+        INSTALLATION_FAILED, INSTALLATION_PENDING, NOT_READY, PROVIDER_READY, READY, UNINSTALL_FAILED,
+        UNINSTALLED, UNINSTALLING,
     },
 };
 use openmcp_reconcile::status::Observed;
@@ -21,8 +22,18 @@ pub(super) struct Told {
 }
 
 impl Told {
-    fn new(type_: &'static str, status: Option<bool>, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { type_, status, reason, message: message.into() }
+    fn new(
+        type_: &'static str,
+        status: Option<bool>,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            type_,
+            status,
+            reason,
+            message: message.into(),
+        }
     }
 
     pub(super) fn init_pending(message: impl Into<String>) -> Self {
@@ -70,7 +81,12 @@ impl Told {
     }
 
     pub(super) fn observed(&self) -> Observed {
-        Observed { type_: self.type_.to_owned(), status: self.status, reason: self.reason.to_owned(), message: self.message.clone() }
+        Observed {
+            type_: self.type_.to_owned(),
+            status: self.status,
+            reason: self.reason.to_owned(),
+            message: self.message.clone(),
+        }
     }
 }
 

@@ -2,10 +2,7 @@
 //!
 //! Nothing is stopped while something still needs the provider: a ServiceProvider stays, and runs, while there are
 //! objects of its kinds on the onboarding cluster, a ClusterProvider while there are Clusters of its profiles.
-use super::{
-    effects::Effects,
-    reconcile::Installable,
-};
+use super::{effects::Effects, reconcile::Installable};
 use crate::{
     meta::{self, KEEP_CRDS},
     onboarding::{Objects, Slot},
@@ -14,9 +11,7 @@ use crate::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Resource, ResourceExt};
 use openmcp_api::{
-    AccessRequest, ClusterProfile, ClusterRequest,
-    common::GroupVersionKind,
-    keys::labels,
+    AccessRequest, ClusterProfile, ClusterRequest, common::GroupVersionKind, keys::labels,
     provider::ProviderKind,
 };
 use openmcp_reconcile::{Fault, watch::Store};
@@ -59,7 +54,12 @@ impl Uninstall<'_> {
             return Ok(Removal::Waiting(format!("waiting for {} to stop", named(&left))));
         }
         let mut left = Vec::new();
-        if P::KIND == ProviderKind::Service && provider.annotations().get(KEEP_CRDS).is_none_or(|v| v != labels::TRUE) {
+        if P::KIND == ProviderKind::Service
+            && provider
+                .annotations()
+                .get(KEEP_CRDS)
+                .is_none_or(|v| v != labels::TRUE)
+        {
             match self.remove_kinds(&kinds).await? {
                 Ok(crds) => left.extend(crds),
                 Err(appeared) => return Ok(Removal::Waiting(appeared)),
@@ -70,7 +70,14 @@ impl Uninstall<'_> {
         }
         self.remove_static_requests(&kinds).await?;
         left.extend(self.effects.remove_rest().await?);
-        if left.is_empty() { Ok(Removal::Gone) } else { Ok(Removal::Waiting(format!("waiting for {} to be gone", named(&left)))) }
+        if left.is_empty() {
+            Ok(Removal::Gone)
+        } else {
+            Ok(Removal::Waiting(format!(
+                "waiting for {} to be gone",
+                named(&left)
+            )))
+        }
     }
 
     /// The kinds that a ServiceProvider's init registered.
@@ -80,7 +87,10 @@ impl Uninstall<'_> {
             return Vec::new();
         }
         let provider = self.effects.platform.service_providers.get("", &of.name);
-        provider.and_then(|p| p.status.clone()).map(|s| s.resources).unwrap_or_default()
+        provider
+            .and_then(|p| p.status.clone())
+            .map(|s| s.resources)
+            .unwrap_or_default()
     }
 
     /// Objects of the service on the onboarding cluster, or why that is not known.
@@ -95,8 +105,20 @@ impl Uninstall<'_> {
         for kind in kinds {
             match onboarding.kinds.objects(kind) {
                 Objects::NotInstalled => {}
-                Objects::Unknown => return Err(format!("waiting for the list of all {} on the onboarding cluster", kind.kind)),
-                Objects::Listed(store) => live.extend(store.all().iter().map(|o| format!("{} {}/{}", kind.kind, o.namespace().unwrap_or_default(), o.name_any()))),
+                Objects::Unknown => {
+                    return Err(format!(
+                        "waiting for the list of all {} on the onboarding cluster",
+                        kind.kind
+                    ));
+                }
+                Objects::Listed(store) => live.extend(store.all().iter().map(|o| {
+                    format!(
+                        "{} {}/{}",
+                        kind.kind,
+                        o.namespace().unwrap_or_default(),
+                        o.name_any()
+                    )
+                })),
             }
         }
         Ok(live)
@@ -105,7 +127,11 @@ impl Uninstall<'_> {
     fn live_clusters(&self) -> Vec<String> {
         let profiles: BTreeSet<String> = self.profiles().iter().map(|p| p.name_any()).collect();
         let clusters = self.effects.platform.clusters.all();
-        clusters.iter().filter(|c| profiles.contains(&c.spec.profile)).map(|c| meta::describe(c.as_ref())).collect()
+        clusters
+            .iter()
+            .filter(|c| profiles.contains(&c.spec.profile))
+            .map(|c| meta::describe(c.as_ref()))
+            .collect()
     }
 
     fn profiles(&self) -> Vec<Arc<ClusterProfile>> {
@@ -120,7 +146,11 @@ impl Uninstall<'_> {
         if of.clashing_env().is_empty() {
             self.effects.start_run().await?;
         }
-        Ok(Removal::Waiting(format!("{} still in use: {}. It keeps running until they are deleted.", count(needed_by.len()), named(needed_by))))
+        Ok(Removal::Waiting(format!(
+            "{} still in use: {}. It keeps running until they are deleted.",
+            count(needed_by.len()),
+            named(needed_by)
+        )))
     }
 
     /// Deletes the CRDs of the service: on onboarding those of its kinds, after one more look for objects; on the platform
@@ -132,15 +162,27 @@ impl Uninstall<'_> {
             for kind in kinds {
                 let appeared = onboarding.kinds.list_now(kind).await?;
                 if !appeared.is_empty() {
-                    return Ok(Err(format!("{} made while the provider was stopped: {}. It is started again.", count(appeared.len()), named(&appeared))));
+                    return Ok(Err(format!(
+                        "{} made while the provider was stopped: {}. It is started again.",
+                        count(appeared.len()),
+                        named(&appeared)
+                    )));
                 }
             }
-            let ours = |crd: &Crd| kinds.iter().any(|k| k.group == crd.spec.group && k.kind == crd.spec.names.kind);
+            let ours = |crd: &Crd| {
+                kinds
+                    .iter()
+                    .any(|k| k.group == crd.spec.group && k.kind == crd.spec.names.kind)
+            };
             left.extend(delete_crds(&onboarding.client, &onboarding.crds, ours).await?);
         }
         let platform = self.effects.platform;
         let ours = |crd: &Crd| {
-            groups.contains(crd.spec.group.as_str()) && crd.labels().get(labels::CLUSTER).is_some_and(|v| v == labels::CLUSTER_PLATFORM)
+            groups.contains(crd.spec.group.as_str())
+                && crd
+                    .labels()
+                    .get(labels::CLUSTER)
+                    .is_some_and(|v| v == labels::CLUSTER_PLATFORM)
         };
         left.extend(delete_crds(&platform.client, &platform.crds, ours).await?);
         Ok(Ok(left))
@@ -160,17 +202,34 @@ impl Uninstall<'_> {
     /// taken back by the cluster provider; the uninstallation does not wait for that.
     async fn remove_static_requests(&self, kinds: &[GroupVersionKind]) -> Result<(), Fault> {
         let (of, platform) = (self.effects.of, self.effects.platform);
-        let makers: BTreeSet<&str> = kinds.iter().map(|k| k.group.as_str()).chain([of.name.as_str()]).collect();
+        let makers: BTreeSet<&str> = kinds
+            .iter()
+            .map(|k| k.group.as_str())
+            .chain([of.name.as_str()])
+            .collect();
         fn made_here<K: ResourceExt>(object: &K, namespace: &str, makers: &BTreeSet<&str>) -> bool {
             object.namespace().as_deref() == Some(namespace)
-                && object.labels().get(labels::MANAGED_BY).is_some_and(|maker| makers.contains(maker.as_str()))
+                && object
+                    .labels()
+                    .get(labels::MANAGED_BY)
+                    .is_some_and(|maker| makers.contains(maker.as_str()))
         }
         let accesses: Api<AccessRequest> = Api::namespaced(platform.client.clone(), of.namespace);
-        for access in platform.accesses.all().iter().filter(|a| made_here(a.as_ref(), of.namespace, &makers)) {
+        for access in platform
+            .accesses
+            .all()
+            .iter()
+            .filter(|a| made_here(a.as_ref(), of.namespace, &makers))
+        {
             meta::delete(&accesses, access.as_ref()).await?;
         }
         let requests: Api<ClusterRequest> = Api::namespaced(platform.client.clone(), of.namespace);
-        for request in platform.requests.all().iter().filter(|r| made_here(r.as_ref(), of.namespace, &makers)) {
+        for request in platform
+            .requests
+            .all()
+            .iter()
+            .filter(|r| made_here(r.as_ref(), of.namespace, &makers))
+        {
             meta::delete(&requests, request.as_ref()).await?;
         }
         Ok(())
@@ -178,18 +237,30 @@ impl Uninstall<'_> {
 }
 
 /// Deletes the CRDs for which `which` holds. Returns those that are still there.
-async fn delete_crds(client: &kube::Client, store: &Store<Crd>, which: impl Fn(&Crd) -> bool) -> Result<Vec<String>, Fault> {
+async fn delete_crds(
+    client: &kube::Client,
+    store: &Store<Crd>,
+    which: impl Fn(&Crd) -> bool,
+) -> Result<Vec<String>, Fault> {
     let api: Api<Crd> = Api::all_with(client.clone(), &());
     let mut left = Vec::new();
     for crd in store.all().iter().filter(|crd| which(crd)) {
         meta::delete(&api, crd.as_ref()).await?;
-        left.push(format!("{} {}", CustomResourceDefinition::kind(&()), crd.name_any()));
+        left.push(format!(
+            "{} {}",
+            CustomResourceDefinition::kind(&()),
+            crd.name_any()
+        ));
     }
     Ok(left)
 }
 
 fn count(n: usize) -> String {
-    if n == 1 { "1 object is".to_owned() } else { format!("{n} objects are") }
+    if n == 1 {
+        "1 object is".to_owned()
+    } else {
+        format!("{n} objects are")
+    }
 }
 
 /// The first few, in order, and how many more there are.

@@ -46,8 +46,21 @@ pub(crate) struct Kinds {
 }
 
 impl Kinds {
-    pub(crate) fn new(client: kube::Client, crds: Store<Crd>, providers: Store<ServiceProvider>, wake: Wake, shutdown: CancellationToken) -> Self {
-        Self { client, crds, providers, wake, shutdown, running: Mutex::default() }
+    pub(crate) fn new(
+        client: kube::Client,
+        crds: Store<Crd>,
+        providers: Store<ServiceProvider>,
+        wake: Wake,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            client,
+            crds,
+            providers,
+            wake,
+            shutdown,
+            running: Mutex::default(),
+        }
     }
 
     /// Starts the watches of registered kinds that are served now and whose group may be read, ends those of kinds that
@@ -76,24 +89,48 @@ impl Kinds {
         let stop = self.shutdown.child_token();
         let (wake, providers) = (self.wake.clone(), self.providers.clone());
         let api: Api<ServiceObject> = Api::all_with(self.client.clone(), &resource);
-        let store = watch_dynamic("onboarding", &resource, api, Config::default(), stop.clone(), move |change: Change<ServiceObject>| {
-            let object = change.object();
-            // Service object and ControlPlane bear the same name; deletions wait for each other.
-            wake.control_plane(&object.namespace().unwrap_or_default(), &object.name_any(), Lane::Normal);
-            for provider in providers.all().iter().filter(|p| crate::meta::is_deleting(p.as_ref())) {
-                wake.provider(openmcp_api::provider::ProviderKind::Service, provider.name_any(), Lane::Normal);
-            }
-        });
+        let store = watch_dynamic(
+            "onboarding",
+            &resource,
+            api,
+            Config::default(),
+            stop.clone(),
+            move |change: Change<ServiceObject>| {
+                let object = change.object();
+                // Service object and ControlPlane bear the same name; deletions wait for each other.
+                wake.control_plane(
+                    &object.namespace().unwrap_or_default(),
+                    &object.name_any(),
+                    Lane::Normal,
+                );
+                for provider in providers
+                    .all()
+                    .iter()
+                    .filter(|p| crate::meta::is_deleting(p.as_ref()))
+                {
+                    wake.provider(
+                        openmcp_api::provider::ProviderKind::Service,
+                        provider.name_any(),
+                        Lane::Normal,
+                    );
+                }
+            },
+        );
         KindWatch { store, stop }
     }
 
     /// How to reach the kind, if the onboarding cluster serves it.
     fn served(&self, kind: &GroupVersionKind) -> Option<ApiResource> {
-        self.crd(kind).filter(|crd| crd.is_established())?.resource(&kind.version)
+        self.crd(kind)
+            .filter(|crd| crd.is_established())?
+            .resource(&kind.version)
     }
 
     fn crd(&self, kind: &GroupVersionKind) -> Option<std::sync::Arc<Crd>> {
-        self.crds.all().into_iter().find(|crd| crd.spec.group == kind.group && crd.spec.names.kind == kind.kind)
+        self.crds
+            .all()
+            .into_iter()
+            .find(|crd| crd.spec.group == kind.group && crd.spec.names.kind == kind.kind)
     }
 
     /// What was last seen of a kind's objects.
@@ -110,30 +147,72 @@ impl Kinds {
 
     /// Lists a kind's objects on the API server, as the last look before its CRD is deleted.
     pub(crate) async fn list_now(&self, kind: &GroupVersionKind) -> Result<Vec<String>, Fault> {
-        let Some(resource) = self.served(kind) else { return Ok(Vec::new()) };
+        let Some(resource) = self.served(kind) else {
+            return Ok(Vec::new());
+        };
         let api: Api<ServiceObject> = Api::all_with(self.client.clone(), &resource);
         match api.list(&ListParams::default()).await {
-            Ok(list) => Ok(list.iter().map(|o| format!("{} {}/{}", kind.kind, o.namespace().unwrap_or_default(), o.name_any())).collect()),
+            Ok(list) => Ok(list
+                .iter()
+                .map(|o| {
+                    format!(
+                        "{} {}/{}",
+                        kind.kind,
+                        o.namespace().unwrap_or_default(),
+                        o.name_any()
+                    )
+                })
+                .collect()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-            Err(error) => Err(Fault::api(format!("list {kind} on the onboarding cluster"), &error)),
+            Err(error) => Err(Fault::api(
+                format!("list {kind} on the onboarding cluster"),
+                &error,
+            )),
         }
     }
 
     /// Deletes one service object, if it is there. Returns whether it still is. `None`: not known yet.
-    pub(crate) async fn delete(&self, kind: &GroupVersionKind, namespace: &str, name: &str) -> Result<Option<bool>, Fault> {
+    pub(crate) async fn delete(
+        &self,
+        kind: &GroupVersionKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<bool>, Fault> {
         let store = match self.objects(kind) {
             Objects::NotInstalled => return Ok(Some(false)),
             Objects::Unknown => return Ok(None),
             Objects::Listed(store) => store,
         };
-        let Some(object) = store.get(namespace, name) else { return Ok(Some(false)) };
-        if let Some(resource) = self.served(kind).filter(|_| !crate::meta::is_deleting(object.as_ref())) {
+        let Some(object) = store.get(namespace, name) else {
+            return Ok(Some(false));
+        };
+        if let Some(resource) = self
+            .served(kind)
+            .filter(|_| !crate::meta::is_deleting(object.as_ref()))
+        {
             let api: Api<ServiceObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-            let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
-            match api.delete(name, &DeleteParams { preconditions, ..DeleteParams::background() }).await {
+            let preconditions = Some(Preconditions {
+                uid: object.uid(),
+                resource_version: None,
+            });
+            match api
+                .delete(
+                    name,
+                    &DeleteParams {
+                        preconditions,
+                        ..DeleteParams::background()
+                    },
+                )
+                .await
+            {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(Fault::api(format!("delete {} {namespace}/{name}", kind.kind), &error)),
+                Err(error) => {
+                    return Err(Fault::api(
+                        format!("delete {} {namespace}/{name}", kind.kind),
+                        &error,
+                    ));
+                }
             }
         }
         Ok(Some(true))
@@ -142,5 +221,10 @@ impl Kinds {
 
 /// Every kind that any ServiceProvider registered.
 pub(crate) fn registered(providers: &Store<ServiceProvider>) -> BTreeSet<GroupVersionKind> {
-    providers.all().iter().filter_map(|p| p.status.clone()).flat_map(|s| s.resources).collect()
+    providers
+        .all()
+        .iter()
+        .filter_map(|p| p.status.clone())
+        .flat_map(|s| s.resources)
+        .collect()
 }

@@ -39,6 +39,11 @@ pub(crate) struct Onboarding {
 
 impl Onboarding {
     pub(crate) async fn synced(&self) {
-        tokio::join!(self.control_planes.synced(), self.namespaces.synced(), self.secrets.synced(), self.crds.synced());
+        tokio::join!(
+            self.control_planes.synced(),
+            self.namespaces.synced(),
+            self.secrets.synced(),
+            self.crds.synced()
+        );
     }
 }

@@ -5,7 +5,8 @@
 use openmcp_api::{
     control_plane::DEFAULT_OIDC_PROVIDER,
     keys::labels::{
-        MANAGED_BY, MANAGED_BY_CONTROL_PLANE, MANAGED_PURPOSE, MANAGED_PURPOSE_MCP_PURPOSE_OVERRIDE, MANAGED_PURPOSE_OIDC_PROVIDER_NAME_UNIQUENESS, PURPOSE,
+        MANAGED_BY, MANAGED_BY_CONTROL_PLANE, MANAGED_PURPOSE, MANAGED_PURPOSE_MCP_PURPOSE_OVERRIDE,
+        MANAGED_PURPOSE_OIDC_PROVIDER_NAME_UNIQUENESS, PURPOSE,
     },
 };
 use serde_json::{Value, json};
@@ -31,11 +32,20 @@ pub(super) fn all() -> Vec<[Value; 2]> {
             MANAGED_PURPOSE_MCP_PURPOSE_OVERRIDE,
             &[
                 (
-                    format!("oldObject == null || {} == {}", label("object"), label("oldObject")),
-                    format!("the label {PURPOSE} cannot be added, changed or removed after the ControlPlane was created"),
+                    format!(
+                        "oldObject == null || {} == {}",
+                        label("object"),
+                        label("oldObject")
+                    ),
+                    format!(
+                        "the label {PURPOSE} cannot be added, changed or removed after the ControlPlane was created"
+                    ),
                 ),
                 (
-                    format!("oldObject != null || !has(object.metadata.labels) || !('{PURPOSE}' in object.metadata.labels) || {}.contains('{MUST_CONTAIN}')", label("object")),
+                    format!(
+                        "oldObject != null || !has(object.metadata.labels) || !('{PURPOSE}' in object.metadata.labels) || {}.contains('{MUST_CONTAIN}')",
+                        label("object")
+                    ),
                     format!("the value of the label {PURPOSE} must contain '{MUST_CONTAIN}'"),
                 ),
             ],
@@ -44,8 +54,12 @@ pub(super) fn all() -> Vec<[Value; 2]> {
             OIDC_POLICY,
             MANAGED_PURPOSE_OIDC_PROVIDER_NAME_UNIQUENESS,
             &[(
-                format!("object.spec.iam.?oidc.?extraProviders.orValue([]).all(p, p.name != '{DEFAULT_OIDC_PROVIDER}' && object.spec.iam.oidc.extraProviders.exists_one(q, q.name == p.name))"),
-                format!("the names in spec.iam.oidc.extraProviders must differ from each other and from '{DEFAULT_OIDC_PROVIDER}', the default provider's"),
+                format!(
+                    "object.spec.iam.?oidc.?extraProviders.orValue([]).all(p, p.name != '{DEFAULT_OIDC_PROVIDER}' && object.spec.iam.oidc.extraProviders.exists_one(q, q.name == p.name))"
+                ),
+                format!(
+                    "the names in spec.iam.oidc.extraProviders must differ from each other and from '{DEFAULT_OIDC_PROVIDER}', the default provider's"
+                ),
             )],
         ),
     ]
@@ -53,7 +67,10 @@ pub(super) fn all() -> Vec<[Value; 2]> {
 
 fn guard(name: &str, managed_purpose: &str, rules: &[(String, String)]) -> [Value; 2] {
     let metadata = json!({"name": name, "labels": {MANAGED_BY: MANAGED_BY_CONTROL_PLANE, MANAGED_PURPOSE: managed_purpose}});
-    let validations: Vec<Value> = rules.iter().map(|(expression, message)| json!({"expression": expression, "message": message})).collect();
+    let validations: Vec<Value> = rules
+        .iter()
+        .map(|(expression, message)| json!({"expression": expression, "message": message}))
+        .collect();
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": metadata,
@@ -76,7 +93,16 @@ fn guard(name: &str, managed_purpose: &str, rules: &[(String, String)]) -> [Valu
 
 /// A ControlPlane that the purpose policy must refuse.
 pub(super) fn forbidden() -> openmcp_api::ControlPlane {
-    let mut forbidden = openmcp_api::ControlPlane::new("openmcp-policy-probe", openmcp_api::control_plane::ControlPlaneSpec::default());
-    forbidden.metadata.labels = Some([(PURPOSE.to_owned(), openmcp_api::clusters::purpose::ONBOARDING.to_owned())].into());
+    let mut forbidden = openmcp_api::ControlPlane::new(
+        "openmcp-policy-probe",
+        openmcp_api::control_plane::ControlPlaneSpec::default(),
+    );
+    forbidden.metadata.labels = Some(
+        [(
+            PURPOSE.to_owned(),
+            openmcp_api::clusters::purpose::ONBOARDING.to_owned(),
+        )]
+        .into(),
+    );
     forbidden
 }

@@ -38,20 +38,48 @@ fn rules(service_groups: &BTreeSet<String>) -> Vec<Value> {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let keep = ["get", "list", "watch", "create", "patch", "update"];
     let mut rules = vec![
-        rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list", "watch", "create", "patch", "update", "delete"]),
-        rule("admissionregistration.k8s.io", &["validatingadmissionpolicies", "validatingadmissionpolicybindings"], &keep),
-        rule(groups::CORE, &["controlplanes", "controlplanes/status", "controlplanes/finalizers"], &keep),
-        rule("", &["secrets"], &["get", "list", "watch", "create", "patch", "update", "delete"]),
+        rule(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &["get", "list", "watch", "create", "patch", "update", "delete"],
+        ),
+        rule(
+            "admissionregistration.k8s.io",
+            &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            &keep,
+        ),
+        rule(
+            groups::CORE,
+            &[
+                "controlplanes",
+                "controlplanes/status",
+                "controlplanes/finalizers",
+            ],
+            &keep,
+        ),
+        rule(
+            "",
+            &["secrets"],
+            &["get", "list", "watch", "create", "patch", "update", "delete"],
+        ),
         rule("", &["namespaces"], &["get", "list", "watch"]),
         rule("", &["events"], &["create", "patch"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ];
-    rules.extend(service_groups.iter().map(|group| rule(group, &["*"], &["get", "list", "watch", "delete"])));
+    rules.extend(
+        service_groups
+            .iter()
+            .map(|group| rule(group, &["*"], &["get", "list", "watch", "delete"])),
+    );
     rules
 }
 
 /// The groups of service kinds that a granted AccessRequest lets the operator read.
 pub(super) fn readable_groups(access: &openmcp_api::AccessRequest) -> BTreeSet<String> {
     let permissions = access.spec.token.iter().flat_map(|t| &t.permissions);
-    permissions.flat_map(|p| &p.rules).flat_map(|r| r.api_groups.iter().flatten()).cloned().collect()
+    permissions
+        .flat_map(|p| &p.rules)
+        .flat_map(|r| r.api_groups.iter().flatten())
+        .cloned()
+        .collect()
 }

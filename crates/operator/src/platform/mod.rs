@@ -15,7 +15,9 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Service, ServiceAccount},
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
-use openmcp_api::{AccessRequest, Cluster, ClusterProfile, ClusterProvider, ClusterRequest, PlatformService, ServiceProvider};
+use openmcp_api::{
+    AccessRequest, Cluster, ClusterProfile, ClusterProvider, ClusterRequest, PlatformService, ServiceProvider,
+};
 use openmcp_reconcile::watch::Store;
 use slim::{AccessSecret, ClusterRoleName, Crd};
 
@@ -54,7 +56,16 @@ pub(crate) struct Installed {
 impl Platform {
     /// Waits until every first list is complete: before, absence means nothing.
     pub(crate) async fn synced(&self) {
-        let Installed { jobs, deployments, pods, services, service_accounts, roles, role_bindings, cluster_role_bindings } = &self.installed;
+        let Installed {
+            jobs,
+            deployments,
+            pods,
+            services,
+            service_accounts,
+            roles,
+            role_bindings,
+            cluster_role_bindings,
+        } = &self.installed;
         tokio::join!(
             self.service_providers.synced(),
             self.cluster_providers.synced(),
@@ -79,7 +90,10 @@ impl Platform {
     }
 
     /// The Cluster of that name.
-    pub(crate) fn cluster(&self, at: &openmcp_api::common::ObjectReference) -> Option<std::sync::Arc<Cluster>> {
+    pub(crate) fn cluster(
+        &self,
+        at: &openmcp_api::common::ObjectReference,
+    ) -> Option<std::sync::Arc<Cluster>> {
         self.clusters.get(&at.namespace, &at.name)
     }
 }

@@ -2,7 +2,10 @@
 //! schemas, tenants' service objects).
 use k8s_openapi::{
     ByteString,
-    api::{core::v1::{Namespace, Secret}, rbac::v1::ClusterRole},
+    api::{
+        core::v1::{Namespace, Secret},
+        rbac::v1::ClusterRole,
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -34,7 +37,11 @@ fn secret() -> String {
 
 fn access_data_only<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, ByteString>, D::Error> {
     let data = Option::<BTreeMap<String, ByteString>>::deserialize(from)?.unwrap_or_default();
-    Ok(if data.contains_key(KUBECONFIG) { data } else { BTreeMap::new() })
+    Ok(if data.contains_key(KUBECONFIG) {
+        data
+    } else {
+        BTreeMap::new()
+    })
 }
 
 impl AccessSecret {
@@ -46,7 +53,9 @@ impl AccessSecret {
 
 impl fmt::Debug for AccessSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessSecret").field("name", &self.metadata.name).finish_non_exhaustive()
+        f.debug_struct("AccessSecret")
+            .field("name", &self.metadata.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,12 +122,19 @@ impl Crd {
     /// Whether the API server serves the kind.
     pub(crate) fn is_established(&self) -> bool {
         self.metadata.deletion_timestamp.is_none()
-            && self.status.conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
+            && self
+                .status
+                .conditions
+                .iter()
+                .any(|c| c.type_ == "Established" && c.status == "True")
     }
 
     /// How to reach the kind in `version`, if that is served.
     pub(crate) fn resource(&self, version: &str) -> Option<ApiResource> {
-        self.spec.versions.iter().find(|v| v.name == version && v.served)?;
+        self.spec
+            .versions
+            .iter()
+            .find(|v| v.name == version && v.served)?;
         Some(ApiResource {
             group: self.spec.group.clone(),
             version: version.to_owned(),
@@ -214,10 +230,14 @@ mod tests {
 
     #[test]
     fn only_access_secrets_keep_their_data_and_none_shows_it() {
-        let pki: AccessSecret = serde_json::from_value(json!({"metadata": {"name": "pki"}, "data": {"tls.key": "c2VjcmV0"}})).unwrap();
+        let pki: AccessSecret =
+            serde_json::from_value(json!({"metadata": {"name": "pki"}, "data": {"tls.key": "c2VjcmV0"}}))
+                .unwrap();
         assert!(pki.data.is_empty());
-        let access: AccessSecret =
-            serde_json::from_value(json!({"metadata": {"name": "a"}, "data": {"kubeconfig": "c2VjcmV0", "token": "eA=="}})).unwrap();
+        let access: AccessSecret = serde_json::from_value(
+            json!({"metadata": {"name": "a"}, "data": {"kubeconfig": "c2VjcmV0", "token": "eA=="}}),
+        )
+        .unwrap();
         assert_eq!(access.kubeconfig(), Some(b"secret".as_slice()));
         assert_eq!(format!("{access:?}"), r#"AccessSecret { name: Some("a"), .. }"#);
     }

@@ -1,10 +1,7 @@
 //! Which key a change wakes.
 use kube::ResourceExt;
 use openmcp_api::{
-    AccessRequest, ClusterRequest, ControlPlane,
-    keys::labels,
-    names::label_value,
-    provider::ProviderKind,
+    AccessRequest, ClusterRequest, ControlPlane, keys::labels, names::label_value, provider::ProviderKind,
 };
 use openmcp_reconcile::{
     Handle, Key, Lane,
@@ -39,38 +36,63 @@ impl Wake {
 
     /// The provider whose installation bears these labels.
     pub(crate) fn installer_of(&self, on: &BTreeMap<String, String>, lane: Lane) {
-        let kind = on.get(labels::APP_NAME).and_then(|text| ProviderKind::ALL.into_iter().find(|k| k.as_str() == text));
+        let kind = on
+            .get(labels::APP_NAME)
+            .and_then(|text| ProviderKind::ALL.into_iter().find(|k| k.as_str() == text));
         if let (Some(kind), Some(name)) = (kind, on.get(labels::APP_INSTANCE)) {
             self.provider(kind, name.clone(), lane);
         }
     }
 
     pub(crate) fn request(&self, request: &ClusterRequest, lane: Lane) {
-        self.requests.wake(Key::new(KEY_REQUEST, request.namespace().unwrap_or_default(), request.name_any()), lane);
+        self.requests.wake(
+            Key::new(
+                KEY_REQUEST,
+                request.namespace().unwrap_or_default(),
+                request.name_any(),
+            ),
+            lane,
+        );
     }
 
     pub(crate) fn access(&self, access: &AccessRequest, lane: Lane) {
-        self.accesses.wake(Key::new(KEY_ACCESS, access.namespace().unwrap_or_default(), access.name_any()), lane);
+        self.accesses.wake(
+            Key::new(
+                KEY_ACCESS,
+                access.namespace().unwrap_or_default(),
+                access.name_any(),
+            ),
+            lane,
+        );
     }
 
     pub(crate) fn onboarding(&self, lane: Lane) {
-        self.onboarding.wake(Key::new(KEY_ONBOARDING, "", "onboarding"), lane);
+        self.onboarding
+            .wake(Key::new(KEY_ONBOARDING, "", "onboarding"), lane);
     }
 
     pub(crate) fn control_plane(&self, namespace: &str, name: &str, lane: Lane) {
-        self.control_planes.wake(Key::new(KEY_CONTROL_PLANE, namespace, name), lane);
+        self.control_planes
+            .wake(Key::new(KEY_CONTROL_PLANE, namespace, name), lane);
     }
 
     /// The ControlPlane that something with these labels was made for.
     pub(crate) fn control_plane_of(&self, on: &BTreeMap<String, String>, lane: Lane) {
-        let Some((namespace, name)) = on.get(labels::MCP_NAMESPACE).zip(on.get(labels::MCP_NAME)) else { return };
-        let Some(known) = self.known_control_planes.get() else { return };
+        let Some((namespace, name)) = on.get(labels::MCP_NAMESPACE).zip(on.get(labels::MCP_NAME)) else {
+            return;
+        };
+        let Some(known) = self.known_control_planes.get() else {
+            return;
+        };
         if known.get(namespace, name).is_some() {
             return self.control_plane(namespace, name, lane);
         }
         // The label holds a shortened name.
         for control_plane in known.all() {
-            let full = (control_plane.namespace().unwrap_or_default(), control_plane.name_any());
+            let full = (
+                control_plane.namespace().unwrap_or_default(),
+                control_plane.name_any(),
+            );
             if label_value(&full.0) == *namespace && label_value(&full.1) == *name {
                 self.control_plane(&full.0, &full.1, lane);
             }
@@ -79,9 +101,15 @@ impl Wake {
 
     /// Every ControlPlane for which `which` holds.
     pub(crate) fn control_planes_where(&self, which: impl Fn(&ControlPlane) -> bool, lane: Lane) {
-        let Some(known) = self.known_control_planes.get() else { return };
+        let Some(known) = self.known_control_planes.get() else {
+            return;
+        };
         for control_plane in known.all().iter().filter(|c| which(c)) {
-            self.control_plane(&control_plane.namespace().unwrap_or_default(), &control_plane.name_any(), lane);
+            self.control_plane(
+                &control_plane.namespace().unwrap_or_default(),
+                &control_plane.name_any(),
+                lane,
+            );
         }
     }
 }

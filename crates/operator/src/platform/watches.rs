@@ -8,7 +8,8 @@ use crate::{meta::is_deleting, schedule::OwnWrites};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Resource, ResourceExt, runtime::watcher::Config};
 use openmcp_api::{
-    AccessRequest, Cluster, ClusterProfile, ClusterProvider, ClusterRequest, PlatformService, ServiceProvider,
+    AccessRequest, Cluster, ClusterProfile, ClusterProvider, ClusterRequest, PlatformService,
+    ServiceProvider,
     common::ObjectReference,
     keys::labels,
     names::ProviderNames,
@@ -31,7 +32,11 @@ pub(crate) fn start(
     own: &OwnWrites,
     shutdown: &CancellationToken,
 ) -> Platform {
-    let from = Source { client: &client, wake, shutdown };
+    let from = Source {
+        client: &client,
+        wake,
+        shutdown,
+    };
     let service_providers = from.providers::<ServiceProvider>();
     let cluster_providers = from.providers::<ClusterProvider>();
     let platform_services = from.providers::<PlatformService>();
@@ -73,7 +78,12 @@ struct Providers {
 
 impl Providers {
     fn wake(&self, wake: &Wake, lane: Lane, which: impl Fn(ProviderKind, &str, bool) -> bool) {
-        fn each<P: Provider + ResourceExt>(store: &Store<P>, wake: &Wake, lane: Lane, which: &impl Fn(ProviderKind, &str, bool) -> bool) {
+        fn each<P: Provider + ResourceExt>(
+            store: &Store<P>,
+            wake: &Wake,
+            lane: Lane,
+            which: &impl Fn(ProviderKind, &str, bool) -> bool,
+        ) {
             for provider in store.all() {
                 if which(P::KIND, &provider.name_any(), is_deleting(provider.as_ref())) {
                     wake.provider(P::KIND, provider.name_any(), lane);
@@ -93,12 +103,19 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn watch<K>(&self, api: Api<K>, config: Config, mut on_change: impl FnMut(&Wake, Change<K>) + Send + 'static) -> Store<K>
+    fn watch<K>(
+        &self,
+        api: Api<K>,
+        config: Config,
+        mut on_change: impl FnMut(&Wake, Change<K>) + Send + 'static,
+    ) -> Store<K>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let wake = self.wake.clone();
-        watch(api, config, self.shutdown.clone(), move |change| on_change(&wake, change))
+        watch(api, config, self.shutdown.clone(), move |change| {
+            on_change(&wake, change)
+        })
     }
 
     fn all<K>(&self, on_change: impl FnMut(&Wake, Change<K>) + Send + 'static) -> Store<K>
@@ -138,14 +155,25 @@ impl Source<'_> {
             wake.request(request, lane(&change, Lane::Urgent));
             wake.control_plane_of(request.labels(), lane(&change, Lane::Normal));
             let at = ObjectReference::new(request.namespace().unwrap_or_default(), request.name_any());
-            for access in accesses.all().iter().filter(|a| a.spec.request_ref.as_ref() == Some(&at)) {
+            for access in accesses
+                .all()
+                .iter()
+                .filter(|a| a.spec.request_ref.as_ref() == Some(&at))
+            {
                 wake.access(access, Lane::Normal);
             }
         })
     }
 
-    fn clusters(&self, requests: &Store<ClusterRequest>, accesses: &Store<AccessRequest>, providers: &Providers, own: &OwnWrites) -> Store<Cluster> {
-        let (requests, accesses, providers, own) = (requests.clone(), accesses.clone(), providers.clone(), own.clone());
+    fn clusters(
+        &self,
+        requests: &Store<ClusterRequest>,
+        accesses: &Store<AccessRequest>,
+        providers: &Providers,
+        own: &OwnWrites,
+    ) -> Store<Cluster> {
+        let (requests, accesses, providers, own) =
+            (requests.clone(), accesses.clone(), providers.clone(), own.clone());
         self.all(move |wake, change: Change<Cluster>| {
             let cluster = change.object();
             let gone = matches!(change, Change::Deleted { .. });
@@ -161,10 +189,16 @@ impl Source<'_> {
                     wake.control_plane_of(request.labels(), lane(&change, Lane::Normal));
                 }
             }
-            for access in accesses.all().iter().filter(|a| a.spec.cluster_ref.as_ref() == Some(&at)) {
+            for access in accesses
+                .all()
+                .iter()
+                .filter(|a| a.spec.cluster_ref.as_ref() == Some(&at))
+            {
                 wake.access(access, lane(&change, Lane::Normal));
             }
-            providers.wake(wake, Lane::Normal, |kind, _, deleting| kind == ProviderKind::Cluster && deleting);
+            providers.wake(wake, Lane::Normal, |kind, _, deleting| {
+                kind == ProviderKind::Cluster && deleting
+            });
         })
     }
 
@@ -174,7 +208,9 @@ impl Source<'_> {
             for access in accesses.all() {
                 wake.access(&access, lane(&change, Lane::Normal));
             }
-            providers.wake(wake, Lane::Normal, |kind, _, deleting| kind == ProviderKind::Cluster && deleting);
+            providers.wake(wake, Lane::Normal, |kind, _, deleting| {
+                kind == ProviderKind::Cluster && deleting
+            });
         })
     }
 
@@ -210,7 +246,9 @@ impl Source<'_> {
         let providers = providers.clone();
         self.all(move |wake, change: Change<ClusterRoleName>| {
             let name = change.object().name_any();
-            if name.starts_with(ClusterRoleName::OF_PROVIDERS) && matches!(change, Change::Deleted { .. } | Change::Applied { old: None, .. }) {
+            if name.starts_with(ClusterRoleName::OF_PROVIDERS)
+                && matches!(change, Change::Deleted { .. } | Change::Applied { old: None, .. })
+            {
                 providers.wake(wake, lane(&change, Lane::Normal), |_, _, _| true);
             }
         })
@@ -232,7 +270,13 @@ impl Source<'_> {
 
     fn owned<K>(&self, namespace: &str) -> Store<K>
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
         self.labelled(Api::namespaced(self.client.clone(), namespace))
     }

@@ -60,16 +60,23 @@ pub(crate) fn decide(asked: &Asked<'_>, clusters: &[Arc<Cluster>], config: &Sche
         return match (find(clusters, at), purpose) {
             (Some(cluster), _) => Decision::Keep(cluster.clone()),
             (None, Some(purpose)) => create(asked, purpose, Some(at)),
-            (None, None) => Decision::Wait(format!("its Cluster {at} is gone, and the scheduler's configuration has no mapping for the purpose {purpose_name:?} to make it again")),
+            (None, None) => Decision::Wait(format!(
+                "its Cluster {at} is gone, and the scheduler's configuration has no mapping for the purpose {purpose_name:?} to make it again"
+            )),
         };
     }
     let Some(purpose) = purpose else {
         return Decision::Deny(unknown_purpose(purpose_name, config));
     };
-    let mut held: Vec<_> = clusters.iter().filter(|c| crate::meta::has_finalizer(c.as_ref(), asked.finalizer)).collect();
+    let mut held: Vec<_> = clusters
+        .iter()
+        .filter(|c| crate::meta::has_finalizer(c.as_ref(), asked.finalizer))
+        .collect();
     held.sort_by_key(|c| (crate::meta::is_deleting(c.as_ref()), reference(c)));
     match held.first() {
-        Some(cluster) if crate::meta::is_deleting(cluster.as_ref()) => return Decision::Release((*cluster).clone()),
+        Some(cluster) if crate::meta::is_deleting(cluster.as_ref()) => {
+            return Decision::Release((*cluster).clone());
+        }
         Some(cluster) => return Decision::Grant((*cluster).clone()),
         None => {}
     }
@@ -89,12 +96,18 @@ fn unknown_purpose(name: &str, config: &Scheduler) -> String {
     let known: Vec<_> = config.purposes.keys().map(String::as_str).collect();
     format!(
         "no cluster can be given for the purpose {name:?}: the scheduler's configuration has mappings for {}",
-        if known.is_empty() { "no purpose".to_owned() } else { known.join(", ") }
+        if known.is_empty() {
+            "no purpose".to_owned()
+        } else {
+            known.join(", ")
+        }
     )
 }
 
 fn find<'a>(clusters: &'a [Arc<Cluster>], at: &ObjectReference) -> Option<&'a Arc<Cluster>> {
-    clusters.iter().find(|c| c.name_any() == at.name && c.namespace().as_deref() == Some(&at.namespace))
+    clusters
+        .iter()
+        .find(|c| c.name_any() == at.name && c.namespace().as_deref() == Some(&at.namespace))
 }
 
 /// `namespace/name` of a cluster.
@@ -104,11 +117,22 @@ pub(crate) fn reference(cluster: &Cluster) -> (String, String) {
 
 /// The namespace in which a purpose's clusters live: the template's, else the request's.
 fn namespace(request: &ClusterRequest, purpose: &Purpose) -> String {
-    purpose.template.metadata.namespace.clone().or_else(|| request.namespace()).unwrap_or_default()
+    purpose
+        .template
+        .metadata
+        .namespace
+        .clone()
+        .or_else(|| request.namespace())
+        .unwrap_or_default()
 }
 
 /// The shared cluster that the request gets a slot of.
-fn choose(asked: &Asked<'_>, purpose: &Purpose, clusters: &[Arc<Cluster>], config: &Scheduler) -> Option<Arc<Cluster>> {
+fn choose(
+    asked: &Asked<'_>,
+    purpose: &Purpose,
+    clusters: &[Arc<Cluster>],
+    config: &Scheduler,
+) -> Option<Arc<Cluster>> {
     let namespace = namespace(asked.request, purpose);
     let mut fitting: Vec<_> = clusters
         .iter()
@@ -126,7 +150,9 @@ fn choose(asked: &Asked<'_>, purpose: &Purpose, clusters: &[Arc<Cluster>], confi
         Strategy::Simple => fitting.first(),
         Strategy::Balanced => fitting.iter().min_by_key(|c| c.tenancy_count()),
         Strategy::Random => {
-            let at = usize::try_from(asked.dice).unwrap_or_default().checked_rem(fitting.len())?;
+            let at = usize::try_from(asked.dice)
+                .unwrap_or_default()
+                .checked_rem(fitting.len())?;
             fitting.get(at)
         }
     };
@@ -139,7 +165,9 @@ fn create(asked: &Asked<'_>, purpose: &Purpose, again: Option<&ObjectReference>)
     let template = &purpose.template;
     let mut labels = template.metadata.labels.clone();
     let mut annotations = template.metadata.annotations.clone();
-    labels.entry(labels::DELETE_WITHOUT_REQUESTS.to_owned()).or_insert_with(|| "true".to_owned());
+    labels
+        .entry(labels::DELETE_WITHOUT_REQUESTS.to_owned())
+        .or_insert_with(|| "true".to_owned());
     if purpose.is_exclusive() {
         labels.extend(handed_on(request.labels()));
         annotations.extend(handed_on(request.annotations()));
@@ -166,7 +194,11 @@ fn create(asked: &Asked<'_>, purpose: &Purpose, again: Option<&ObjectReference>)
             }
         }
     }
-    Decision::Create(Box::new(Cluster { metadata, spec, status: None }))
+    Decision::Create(Box::new(Cluster {
+        metadata,
+        spec,
+        status: None,
+    }))
 }
 
 /// Names a new cluster (contract §11.5): all requests of one shared cluster must come to the same name, others are
@@ -179,18 +211,31 @@ fn name(metadata: &mut ObjectMeta, request: &ClusterRequest, purpose: &Purpose) 
         return Ok(());
     }
     let prefix = names::cluster_prefix(template.generate_name.as_deref(), asked_for);
-    if request.labels().get(labels::RANDOMIZE_CLUSTER_NAME).is_some_and(|v| v == labels::TRUE) {
+    if request
+        .labels()
+        .get(labels::RANDOMIZE_CLUSTER_NAME)
+        .is_some_and(|v| v == labels::TRUE)
+    {
         metadata.generate_name = Some(prefix);
     } else {
-        metadata.name = Some(names::cluster(&prefix, &request.namespace().unwrap_or_default(), &request.name_any())?);
+        metadata.name = Some(names::cluster(
+            &prefix,
+            &request.namespace().unwrap_or_default(),
+            &request.name_any(),
+        )?);
     }
     Ok(())
 }
 
 /// Why the name of the cluster that would be made cannot be used now.
 fn taken(create: &Decision, clusters: &[Arc<Cluster>]) -> Option<String> {
-    let Decision::Create(wanted) = create else { return None };
-    let at = ObjectReference { name: wanted.metadata.name.clone()?, namespace: wanted.namespace().unwrap_or_default() };
+    let Decision::Create(wanted) = create else {
+        return None;
+    };
+    let at = ObjectReference {
+        name: wanted.metadata.name.clone()?,
+        namespace: wanted.namespace().unwrap_or_default(),
+    };
     let existing = find(clusters, &at)?;
     Some(if crate::meta::is_deleting(existing.as_ref()) {
         format!("Cluster {at} has the name that the new cluster is to get, and is still being deleted")
@@ -204,5 +249,8 @@ fn taken(create: &Decision, clusters: &[Arc<Cluster>]) -> Option<String> {
 
 /// The labels or annotations that an exclusive cluster takes over from its request.
 pub(crate) fn handed_on(from: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    from.iter().filter(|(key, _)| key.starts_with(labels::METADATA_PREFIX)).map(|(k, v)| (k.clone(), v.clone())).collect()
+    from.iter()
+        .filter(|(key, _)| key.starts_with(labels::METADATA_PREFIX))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }

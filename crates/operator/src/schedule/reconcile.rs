@@ -51,7 +51,9 @@ struct Standing {
 
 impl Reconciler for Schedule {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
-        let Some(request) = self.requests.get(&key.namespace, &key.name) else { return Ok(Outcome::Settled) };
+        let Some(request) = self.requests.get(&key.namespace, &key.name) else {
+            return Ok(Outcome::Settled);
+        };
         if !kube::core::SelectorExt::matches(&self.config.requests, request.labels()) {
             return Ok(Outcome::Settled);
         }
@@ -84,10 +86,21 @@ impl Schedule {
 
     async fn schedule(&self, request: &ClusterRequest) -> Result<(), Fault> {
         let namespace = request.namespace().unwrap_or_default();
-        let held = meta::add_finalizers(&self.requests_in(&namespace), request, &[finalizers::CLUSTER_REQUEST]).await?;
+        let held = meta::add_finalizers(
+            &self.requests_in(&namespace),
+            request,
+            &[finalizers::CLUSTER_REQUEST],
+        )
+        .await?;
         let Some(request) = held else { return Ok(()) };
-        let Some(finalizer) = request.finalizer_on_cluster() else { return Ok(()) };
-        let asked = Asked { request: &request, finalizer: &finalizer, dice: RandomState::new().hash_one(&finalizer) };
+        let Some(finalizer) = request.finalizer_on_cluster() else {
+            return Ok(());
+        };
+        let asked = Asked {
+            request: &request,
+            finalizer: &finalizer,
+            dice: RandomState::new().hash_one(&finalizer),
+        };
         match decide(&asked, &self.own.over(&self.clusters), &self.config) {
             Decision::Keep(cluster) => {
                 self.keep(&request, &cluster, &finalizer).await?;
@@ -105,13 +118,28 @@ impl Schedule {
             Decision::Release(cluster) => self.let_go(&cluster, &finalizer).await,
             Decision::Wait(message) => {
                 let cluster = request.status.as_ref().and_then(|s| s.cluster.clone());
-                let phase = if cluster.is_some() { phase::GRANTED } else { phase::PENDING };
-                let standing = Standing { phase, cluster, granted: Some(false), reason: "WaitingForCluster", message };
+                let phase = if cluster.is_some() {
+                    phase::GRANTED
+                } else {
+                    phase::PENDING
+                };
+                let standing = Standing {
+                    phase,
+                    cluster,
+                    granted: Some(false),
+                    reason: "WaitingForCluster",
+                    message,
+                };
                 self.write(&request, standing).await
             }
             Decision::Deny(message) => {
-                let standing =
-                    Standing { phase: phase::DENIED, cluster: None, granted: Some(false), reason: "UnknownPurpose", message };
+                let standing = Standing {
+                    phase: phase::DENIED,
+                    cluster: None,
+                    granted: Some(false),
+                    reason: "UnknownPurpose",
+                    message,
+                };
                 self.write(&request, standing).await
             }
         }
@@ -122,7 +150,13 @@ impl Schedule {
         let namespace = cluster.namespace().unwrap_or_default();
         let claimed = meta::add_finalizers(&self.clusters_in(&namespace), cluster, &[finalizer]).await?;
         let Some(claimed) = claimed else {
-            return Err(Fault::retry("ClusterGone", format!("{} was deleted while a slot of it was claimed", meta::describe(cluster))));
+            return Err(Fault::retry(
+                "ClusterGone",
+                format!(
+                    "{} was deleted while a slot of it was claimed",
+                    meta::describe(cluster)
+                ),
+            ));
         };
         self.own.wrote(claimed.clone());
         Ok(claimed)
@@ -130,12 +164,18 @@ impl Schedule {
 
     async fn create(&self, request: &ClusterRequest, cluster: &Cluster) -> Result<Cluster, Fault> {
         let namespace = cluster.namespace().unwrap_or_default();
-        let params = PostParams { field_manager: Some(NAME.to_owned()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(NAME.to_owned()),
+            ..PostParams::default()
+        };
         let made = match self.clusters_in(&namespace).create(&params, cluster).await {
             Ok(made) => made,
             // Not seen yet, or just now made by another scheduler: the watch will show it, and it is looked at anew.
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                return Err(Fault::retry("ClusterNameTaken", format!("{} was made by somebody else meanwhile", meta::describe(cluster))));
+                return Err(Fault::retry(
+                    "ClusterNameTaken",
+                    format!("{} was made by somebody else meanwhile", meta::describe(cluster)),
+                ));
             }
             Err(error) => return Err(Fault::api(format!("create {}", meta::describe(cluster)), &error)),
         };
@@ -160,8 +200,17 @@ impl Schedule {
         let labels = handed_on(request.labels());
         let annotations = handed_on(request.annotations());
         let same = labels.iter().all(|(k, v)| live.labels().get(k) == Some(v))
-            && annotations.iter().all(|(k, v)| live.annotations().get(k) == Some(v));
-        if !same && let Some(live) = meta::patch(&api, &live, json!({ "labels": labels, "annotations": annotations })).await? {
+            && annotations
+                .iter()
+                .all(|(k, v)| live.annotations().get(k) == Some(v));
+        if !same
+            && let Some(live) = meta::patch(
+                &api,
+                &live,
+                json!({ "labels": labels, "annotations": annotations }),
+            )
+            .await?
+        {
             self.own.wrote(live);
         }
         Ok(())
@@ -178,7 +227,9 @@ impl Schedule {
     /// Lets go of the deleted request's cluster: deletes it first if nobody else holds it, so that a crash in between
     /// leaves no cluster behind that nobody knows of.
     async fn release(&self, request: &ClusterRequest) -> Result<(), Fault> {
-        let Some(finalizer) = request.finalizer_on_cluster() else { return Ok(()) };
+        let Some(finalizer) = request.finalizer_on_cluster() else {
+            return Ok(());
+        };
         for cluster in self.own.over(&self.clusters) {
             if !meta::has_finalizer(cluster.as_ref(), &finalizer) {
                 continue;
@@ -200,12 +251,19 @@ impl Schedule {
         if let Some(cluster) = self.awaited(request) {
             let message = format!("{} is being deleted", meta::describe(cluster.as_ref()));
             let cluster = request.status.as_ref().and_then(|s| s.cluster.clone());
-            let standing =
-                Standing { phase: phase::GRANTED, cluster, granted: Some(false), reason: "WaitingForClusterDeletion", message };
+            let standing = Standing {
+                phase: phase::GRANTED,
+                cluster,
+                granted: Some(false),
+                reason: "WaitingForClusterDeletion",
+                message,
+            };
             return self.write(request, standing).await;
         }
         let api = self.requests_in(&request.namespace().unwrap_or_default());
-        meta::remove_finalizers(&api, request, |f| f == finalizers::CLUSTER_REQUEST).await.map(drop)
+        meta::remove_finalizers(&api, request, |f| f == finalizers::CLUSTER_REQUEST)
+            .await
+            .map(drop)
     }
 
     /// The cluster whose deletion, set off by the request's, must be complete before the request goes.
@@ -216,14 +274,23 @@ impl Schedule {
             .over(&self.clusters)
             .into_iter()
             .find(|c| c.name_any() == at.name && c.namespace().as_deref() == Some(&at.namespace))?;
-        let wait = request.spec.wait_for_cluster_deletion.unwrap_or(cluster.spec.tenancy == Tenancy::Exclusive);
+        let wait = request
+            .spec
+            .wait_for_cluster_deletion
+            .unwrap_or(cluster.spec.tenancy == Tenancy::Exclusive);
         (wait && is_deleting(cluster.as_ref())).then_some(cluster)
     }
 
     async fn grant(&self, request: &ClusterRequest, cluster: &Cluster) -> Result<(), Fault> {
         let at = ObjectReference::new(cluster.namespace().unwrap_or_default(), cluster.name_any());
         let message = format!("Cluster {at} serves the purpose {:?}", request.spec.purpose);
-        let standing = Standing { phase: phase::GRANTED, cluster: Some(at), granted: Some(true), reason: "ClusterAssigned", message };
+        let standing = Standing {
+            phase: phase::GRANTED,
+            cluster: Some(at),
+            granted: Some(true),
+            reason: "ClusterAssigned",
+            message,
+        };
         self.write(request, standing).await
     }
 
@@ -233,7 +300,17 @@ impl Schedule {
             return Ok(());
         }
         let message = fault.message.clone();
-        self.write(request, Standing { phase: phase::PENDING, cluster: None, granted: Some(false), reason: fault.reason, message }).await
+        self.write(
+            request,
+            Standing {
+                phase: phase::PENDING,
+                cluster: None,
+                granted: Some(false),
+                reason: fault.reason,
+                message,
+            },
+        )
+        .await
     }
 
     async fn write(&self, request: &ClusterRequest, standing: Standing) -> Result<(), Fault> {
@@ -245,7 +322,10 @@ impl Schedule {
             reason: standing.reason.to_owned(),
             message: standing.message.clone(),
         };
-        let report = Report { events: &self.events, action: "Schedule" };
+        let report = Report {
+            events: &self.events,
+            action: "Schedule",
+        };
         report.transition(request, &live.conditions, &observed, standing.reason);
         let desired = ClusterRequestStatus {
             observed_generation: generation,
@@ -254,11 +334,16 @@ impl Schedule {
             cluster: standing.cluster,
         };
         let api = self.requests_in(&request.namespace().unwrap_or_default());
-        apply_status(&api, request, &json!(live), &desired, NAME).await.map(drop)
+        apply_status(&api, request, &json!(live), &desired, NAME)
+            .await
+            .map(drop)
     }
 }
 
 /// Whether the cluster is to go with its last request.
 fn deletes_with_last_request(cluster: &Cluster) -> bool {
-    cluster.labels().get(labels::DELETE_WITHOUT_REQUESTS).is_some_and(|v| v == labels::TRUE)
+    cluster
+        .labels()
+        .get(labels::DELETE_WITHOUT_REQUESTS)
+        .is_some_and(|v| v == labels::TRUE)
 }

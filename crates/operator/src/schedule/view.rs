@@ -62,7 +62,12 @@ impl OwnWrites {
 
 /// resourceVersions of one resource are comparable numbers since Kubernetes 1.35.
 fn version(cluster: &Cluster) -> u64 {
-    cluster.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
+    cluster
+        .metadata
+        .resource_version
+        .as_deref()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -90,7 +95,10 @@ mod tests {
         own.wrote(cluster("new", "7"));
         own.wrote(cluster("old", "8"));
         let stored = || vec![Arc::new(cluster("old", "3"))];
-        assert_eq!(versions(own.merge(stored())), [("new".into(), 7), ("old".into(), 8)]);
+        assert_eq!(
+            versions(own.merge(stored())),
+            [("new".into(), 7), ("old".into(), 8)]
+        );
         own.seen(&cluster("new", "7"), false);
         own.seen(&cluster("old", "5"), false);
         assert_eq!(versions(own.merge(stored())), [("old".into(), 8)]);
