@@ -1,1 +1,11 @@
+//! What the end-to-end suites share: the people, their clients, and waiting with a bound.
+//!
+//! The suites speak the wire contract as plain JSON, on purpose without our own types: a field that we renamed by
+//! mistake must fail here. They know one platform, by the kubeconfig in `OPENMCP_PLATFORM_KUBECONFIG`, and nothing
+//! of how it was made.
+pub mod kinds;
+pub mod kro;
+pub mod people;
+pub mod wait;
 
+pub use people::{Platform, Tenant};

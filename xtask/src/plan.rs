@@ -25,13 +25,21 @@ pub(crate) fn announce(command: &str) -> Result<(), String> {
     println!("cargo {command}: the first run builds what a Kubernetes control plane is made of.");
     println!("About {minutes} minutes on two cores, once; later runs start in seconds. Missing are:");
     for part in &missing {
-        println!("  {:<26} {:<34} about {:>3} s", part.name, part.from, part.seconds);
+        println!(
+            "  {:<26} {:<34} about {:>3} s",
+            part.name, part.from, part.seconds
+        );
     }
     if missing.iter().any(|part| part.from.starts_with("Go")) && !answers("go", "version") {
         return Err(format!(
             "Go is not installed, and {} is not in {}.\nInstall Go 1.26 or newer, or name a folder with the \
              binaries in OPENMCP_ASSETS.",
-            missing.iter().filter(|p| p.from.starts_with("Go")).map(|p| p.name).collect::<Vec<_>>().join(", "),
+            missing
+                .iter()
+                .filter(|p| p.from.starts_with("Go"))
+                .map(|p| p.name)
+                .collect::<Vec<_>>()
+                .join(", "),
             assets().display(),
         ));
     }
@@ -39,7 +47,12 @@ pub(crate) fn announce(command: &str) -> Result<(), String> {
 }
 
 fn parts() -> Vec<Part> {
-    let go = |name, folder: &str, from, seconds| Part { name, from, seconds, present: has(folder, name) };
+    let go = |name, folder: &str, from, seconds| Part {
+        name,
+        from,
+        seconds,
+        present: has(folder, name),
+    };
     const KUBERNETES: &str = "kubernetes-v1.36.3";
     vec![
         Part {
@@ -49,7 +62,12 @@ fn parts() -> Vec<Part> {
             present: crate::openmcp().exists(),
         },
         go("kube-apiserver", KUBERNETES, "Go module k8s.io/kubernetes", 330),
-        go("kube-controller-manager", KUBERNETES, "Go module k8s.io/kubernetes", 84),
+        go(
+            "kube-controller-manager",
+            KUBERNETES,
+            "Go module k8s.io/kubernetes",
+            84,
+        ),
         go("kube-scheduler", KUBERNETES, "Go module k8s.io/kubernetes", 10),
         go("kubectl", KUBERNETES, "Go module k8s.io/kubernetes", 34),
         go("etcd", "etcd-v3.6.8", "Go module go.etcd.io/etcd", 95),
@@ -75,7 +93,9 @@ fn assets() -> PathBuf {
             .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
             .map(|base| base.join("openmcp"))
     });
-    cache.unwrap_or_else(|| PathBuf::from(".cache/openmcp")).join("assets")
+    cache
+        .unwrap_or_else(|| PathBuf::from(".cache/openmcp"))
+        .join("assets")
 }
 
 fn answers(program: &str, argument: &str) -> bool {

@@ -14,12 +14,22 @@ pub(crate) fn run_all(quick: bool) -> Result<(), String> {
     build()?;
     let platform = Platform::up()?;
     let suites = run(cargo()
-        .args(["test", "--workspace", "--features", "openmcp-e2e/e2e", "--test", "*"])
+        .args([
+            "test",
+            "--workspace",
+            "--features",
+            "openmcp-e2e/e2e",
+            "--test",
+            "*",
+        ])
         .env("OPENMCP_PLATFORM_NAME", PLATFORM)
         .env("OPENMCP_BIN", openmcp())
         .env("OPENMCP_PLATFORM_KUBECONFIG", platform.kubeconfig()?));
     if suites.is_err() {
-        eprintln!("\nthe platform's logs: {} dev logs --name {PLATFORM}", openmcp().display());
+        eprintln!(
+            "\nthe platform's logs: {} dev logs --name {PLATFORM}",
+            openmcp().display()
+        );
     }
     platform.down().and(suites)
 }
@@ -29,7 +39,10 @@ pub(crate) fn run_cli(options: &[String]) -> Result<(), String> {
     match options {
         [] => run_all(false),
         [one] if one == "--quick" => run_all(true),
-        other => Err(format!("cargo verify knows only --quick, not {}", other.join(" "))),
+        other => Err(format!(
+            "cargo verify knows only --quick, not {}",
+            other.join(" ")
+        )),
     }
 }
 

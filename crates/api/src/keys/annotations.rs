@@ -1,0 +1,24 @@
+//! Annotations: their keys, and the values that have one meaning.
+
+/// Asks for one reconcile or for none (contract §4, §11.8).
+pub const OPERATION: &str = "openmcp.cloud/operation";
+/// Leave the object alone.
+pub const OPERATION_IGNORE: &str = "ignore";
+/// Reconcile once; the annotation is removed first.
+pub const OPERATION_RECONCILE: &str = "reconcile";
+
+/// On a provider's init Job: whose Job it is, and for which generation.
+pub const PROVIDER_NAME: &str = "openmcp.cloud/provider-name";
+pub const PROVIDER_KIND: &str = "openmcp.cloud/provider-kind";
+pub const PROVIDER_GENERATION: &str = "openmcp.cloud/provider-generation";
+
+/// On Clusters: what the provider wants to show.
+pub const PROVIDER_INFO: &str = "clusters.openmcp.cloud/providerinfo";
+
+/// On AccessRequests: the API server's URL as seen from a developer's host.
+pub const LOCAL_ACCESS: &str = "clusters.open-control-plane.io/local-access";
+
+/// On the pods of providers with a metrics endpoint.
+pub const PROMETHEUS_SCRAPE: &str = "prometheus.io/scrape";
+pub const PROMETHEUS_PATH: &str = "prometheus.io/path";
+pub const PROMETHEUS_PORT: &str = "prometheus.io/port";

@@ -1,0 +1,184 @@
+//! Measures a running platform and prints the table of docs/benchmarks.md:
+//!
+//! ```console
+//! $ OPENMCP_PLATFORM_KUBECONFIG=… OPENMCP_KRO_CRDS=… cargo run --release -p openmcp-e2e --example figures
+//! ```
+//!
+//! Times are taken from watch events, requests from `apiserver_request_total`. It is a program, not a timed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use anyhow::{Context, Result};
+use futures::TryStreamExt;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, WatchEvent, WatchParams},
+};
+use openmcp_e2e::{
+    Platform,
+    kinds::{self, api},
+    kro, wait,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+const BREAKS: usize = 100;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    let started = Instant::now();
+    platform.install_kro().await?;
+    row("provider: apply to Ready", started.elapsed());
+    let tenant = platform.tenant("figures").await?;
+
+    let started = Instant::now();
+    let mcp = tenant.control_plane("figures").await?;
+    row("ControlPlane: apply to Ready", started.elapsed());
+
+    let started = Instant::now();
+    tenant.order_kro("figures", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "figures", "Ready").await?;
+    row("service: apply to Ready, kro's own start included", started.elapsed());
+
+    drift(&platform.client).await?;
+    let onboarding = platform.onboarding().await?;
+    idle(&[("platform", &platform.client), ("onboarding", &onboarding), ("mcp", &mcp)]).await?;
+    noop(&kros, &[("platform", &platform.client), ("onboarding", &onboarding), ("mcp", &mcp)]).await?;
+
+    let started = Instant::now();
+    kros.delete("figures", &DeleteParams::default()).await?;
+    wait::gone(&kros, "figures").await?;
+    row("service: delete to gone", started.elapsed());
+    let started = Instant::now();
+    let control_planes = tenant.api(&kinds::control_plane());
+    control_planes.delete("figures", &DeleteParams::default()).await?;
+    wait::gone(&control_planes, "figures").await?;
+    row("ControlPlane: delete to gone", started.elapsed());
+    Ok(())
+}
+
+fn row(what: &str, took: Duration) {
+    println!("| {what} | {:.2} s |", took.as_secs_f64());
+}
+
+/// Breaks the controller's Deployment, by turns its image and the object itself, and times the repair between the
+/// two watch events.
+async fn drift(platform: &Client) -> Result<()> {
+    let all = api(platform, &kinds::deployment(), "").list(&Default::default()).await?;
+    let live = all.items.into_iter().find(|d| d.metadata.name.as_deref() == Some("kro")).context("kro's Deployment")?;
+    let namespace = live.metadata.namespace.clone().unwrap_or_default();
+    let image = live.data["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let deployments = api(platform, &kinds::deployment(), &namespace);
+    let (mut edited, mut deleted) = (Vec::new(), Vec::new());
+    for i in 0..BREAKS {
+        let delete = i % 2 == 1;
+        let took = repair(&deployments, &image, delete).await?;
+        if delete { deleted.push(took) } else { edited.push(took) }
+    }
+    for (what, mut times) in [("image edited", edited), ("object deleted", deleted)] {
+        times.sort();
+        let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
+        println!("| drift repaired, {what}, {} breaks | p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms |", times.len(), at(50), at(99), at(100));
+    }
+    Ok(())
+}
+
+async fn repair(deployments: &Api<DynamicObject>, image: &Value, delete: bool) -> Result<Duration> {
+    let version = deployments.get_metadata("kro").await?.metadata.resource_version.unwrap_or_default();
+    let watch = WatchParams::default().fields("metadata.name=kro").timeout(30);
+    let mut events = std::pin::pin!(deployments.watch(&watch, &version).await?);
+    if delete {
+        deployments.delete("kro", &DeleteParams::background()).await?;
+    } else {
+        let edit = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "nobody/evil:1"}]);
+        let edit: json_patch::Patch = serde_json::from_value(edit)?;
+        let by = PatchParams { field_manager: Some("kubectl-edit".into()), ..Default::default() };
+        deployments.patch("kro", &by, &Patch::<()>::Json(edit)).await?;
+    }
+    let mut broken = None;
+    while let Some(event) = events.try_next().await? {
+        match (event, broken) {
+            (WatchEvent::Deleted(_), _) => broken = Some(Instant::now()),
+            (WatchEvent::Added(o) | WatchEvent::Modified(o), since) => {
+                let whole = &o.data["spec"]["template"]["spec"]["containers"][0]["image"] == image;
+                match since {
+                    Some(since) if whole && o.metadata.deletion_timestamp.is_none() => return Ok(Instant::elapsed(&since)),
+                    None if !whole => broken = Some(Instant::now()),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    anyhow::bail!("not repaired within 30 s")
+}
+
+/// Requests within a minute in which nothing happens, by API server and by verb and resource.
+async fn idle(servers: &[(&str, &Client)]) -> Result<()> {
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for (name, requests) in counted(servers, tokio::time::sleep(Duration::from_secs(60))).await? {
+        println!("| requests in an idle minute, {name} API server, all clients | {requests} |");
+    }
+    Ok(())
+}
+
+/// Requests of a reconcile that has nothing to do: a label of the tenant's is touched.
+async fn noop(kros: &Api<DynamicObject>, servers: &[(&str, &Client)]) -> Result<()> {
+    let touch = async {
+        for i in 0..10 {
+            let label = json!({"metadata": {"labels": {"touched": i.to_string()}}});
+            kros.patch("figures", &PatchParams::default(), &Patch::Merge(label)).await.expect("touching a label");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    for (name, requests) in counted(servers, touch).await? {
+        println!("| requests while ten no-op reconciles run (10 PATCHes are the test's own), {name} API server | {requests} |");
+    }
+    Ok(())
+}
+
+async fn counted(servers: &[(&str, &Client)], meanwhile: impl Future<Output = ()>) -> Result<Vec<(String, String)>> {
+    let mut before = Vec::new();
+    for (_, client) in servers {
+        before.push(totals(client).await?);
+    }
+    meanwhile.await;
+    let mut rows = Vec::new();
+    for ((name, client), before) in servers.iter().zip(before) {
+        let parts: Vec<String> = totals(client)
+            .await?
+            .into_iter()
+            .map(|(key, count)| (count - before.get(&key).copied().unwrap_or(0.0), key))
+            .filter(|(more, _)| *more >= 1.0)
+            .map(|(more, key)| format!("{more:.0} {key}"))
+            .collect();
+        rows.push(((*name).to_string(), if parts.is_empty() { "0".into() } else { parts.join(", ") }));
+    }
+    Ok(rows)
+}
+
+/// `apiserver_request_total` by verb and resource. Watches count when they end; this scrape's own are left out.
+async fn totals(client: &Client) -> Result<BTreeMap<String, f64>> {
+    let request = http::Request::get("/metrics").body(Vec::new())?;
+    let text = client.request_text(request).await?;
+    let mut totals = BTreeMap::new();
+    for line in text.lines().filter(|l| l.starts_with("apiserver_request_total{")) {
+        let label = |name: &str| {
+            let start = line.find(&format!("{name}=\""))? + name.len() + 2;
+            line[start..].split('"').next().map(str::to_string)
+        };
+        let resource = label("resource").unwrap_or_default();
+        if resource.is_empty() {
+            continue;
+        }
+        let subresource = label("subresource").filter(|s| !s.is_empty()).map(|s| format!("/{s}")).unwrap_or_default();
+        let key = format!("{} {resource}{subresource}", label("verb").unwrap_or_default());
+        let count: f64 = line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0);
+        *totals.entry(key).or_insert(0.0) += count;
+    }
+    Ok(totals)
+}

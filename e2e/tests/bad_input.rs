@@ -1,0 +1,177 @@
+//! Bad input gets a clear message on the object that names it, and nothing is half done.
+#![cfg(feature = "e2e")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use anyhow::Result;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use openmcp_e2e::{
+    Platform,
+    kinds::{self, api},
+    kro, people, wait,
+};
+use serde_json::json;
+
+/// Deletes a service object and its ControlPlane and waits for both.
+async fn leave(tenant: &people::Tenant, name: &str) -> Result<()> {
+    for kind in [kinds::kro(), kinds::control_plane()] {
+        let objects = tenant.api(&kind);
+        if objects.get_opt(name).await?.is_some() {
+            objects.delete(name, &DeleteParams::default()).await?;
+            wait::gone(&objects, name).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("version").await?;
+    let mcp = tenant.control_plane("version").await?;
+    tenant.order_kro("version", "9.9.9").await?;
+    let kros = tenant.api(&kinds::kro());
+    let condition = wait::condition(&kros, "version", "Ready", "False", "9.9.9").await?;
+    assert!(condition["message"].as_str().unwrap().contains(kro::VERSION), "{condition}");
+    let crds = api(&mcp, &kinds::crd(), "").list(&ListParams::default()).await?;
+    assert!(crds.items.is_empty(), "an invalid order made CRDs");
+    // The order is mended, not made anew.
+    tenant.order_kro("version", kro::VERSION).await?;
+    wait::phase(&kros, "version", "Ready").await?;
+    leave(&tenant, "version").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_object_without_its_control_plane_says_so_and_can_be_deleted() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("lonely").await?;
+    tenant.order_kro("nobody", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    // Known faults 1, 4 and 15: never silent, never undeletable.
+    wait::condition(&kros, "nobody", "Ready", "False", "ControlPlane project-lonely/nobody").await?;
+    leave(&tenant, "nobody").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_purpose_is_denied_with_a_reason() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    let request = json!({
+        "apiVersion": "clusters.openmcp.cloud/v1alpha1", "kind": "ClusterRequest",
+        "metadata": {"name": "unknown-purpose", "namespace": people::SYSTEM}, "spec": {"purpose": "espresso"},
+    });
+    people::apply(&platform.client, &kinds::cluster_request(), request).await?;
+    let requests = api(&platform.client, &kinds::cluster_request(), people::SYSTEM);
+    wait::phase(&requests, "unknown-purpose", "Denied").await?;
+    event(&platform, people::SYSTEM, "unknown-purpose", "espresso").await?;
+    requests.delete("unknown-purpose", &DeleteParams::default()).await?;
+    wait::gone(&requests, "unknown-purpose").await
+}
+
+/// Waits for an Event about `name` whose message contains `text`.
+async fn event(platform: &Platform, namespace: &str, name: &str, text: &str) -> Result<()> {
+    let events = api(&platform.client, &kinds::event(), namespace);
+    let about = ListParams::default().fields(&format!("involvedObject.name={name}"));
+    for _ in 0..100 {
+        let seen = events.list(&about).await?;
+        if seen.items.iter().any(|e| e.data["message"].as_str().unwrap_or_default().contains(text)) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("no Event about {name} says `{text}`")
+}
+
+async fn provider(platform: &Platform, name: &str, spec: serde_json::Value) -> Result<()> {
+    let object = json!({
+        "apiVersion": "openmcp.cloud/v1alpha1", "kind": "PlatformService",
+        "metadata": {"name": name}, "spec": spec,
+    });
+    people::apply(&platform.client, &kinds::platform_service(), object).await.map(drop)
+}
+
+async fn remove_provider(platform: &Platform, name: &str) -> Result<()> {
+    let providers = api(&platform.client, &kinds::platform_service(), "");
+    providers.delete(name, &DeleteParams::default()).await?;
+    wait::gone(&providers, name).await?;
+    let left = api(&platform.client, &kinds::job(), people::SYSTEM).list(&ListParams::default()).await?;
+    assert!(!left.items.iter().any(|j| j.metadata.name.as_deref().is_some_and(|n| n.contains(name))));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_env_name_is_refused_before_anything_is_made() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    let env = json!([{"name": "POD_NAME", "value": "x"}]);
+    provider(&platform, "double-env", json!({"image": "openmcp/shell:dev", "env": env})).await?;
+    let providers = api(&platform.client, &kinds::platform_service(), "");
+    wait::condition(&providers, "double-env", "Ready", "False", "POD_NAME").await?;
+    let jobs = api(&platform.client, &kinds::job(), people::SYSTEM);
+    assert!(jobs.get_opt("ps-double-env-init").await?.is_none());
+    remove_provider(&platform, "double-env").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_the_node_does_not_know_is_named_on_the_provider() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    provider(&platform, "no-image", json!({"image": "nobody/knows:this"})).await?;
+    let providers = api(&platform.client, &kinds::platform_service(), "");
+    wait::condition(&providers, "no-image", "Initialized", "False", "nobody/knows:this").await?;
+    remove_provider(&platform, "no-image").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_init_that_fails_is_a_condition_with_its_exit_code() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    let spec = json!({"image": "openmcp/shell:dev", "initCommand": ["-c", "echo no; exit 7"]});
+    provider(&platform, "init-fails", spec).await?;
+    let providers = api(&platform.client, &kinds::platform_service(), "");
+    wait::condition(&providers, "init-fails", "Initialized", "False", "7").await?;
+    remove_provider(&platform, "init-fails").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_provider_config_is_named_and_never_wedges_a_deletion() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("config").await?;
+    tenant.control_plane("config").await?;
+    tenant.order_kro("config", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "config", "Ready").await?;
+    // Known fault 5: the ProviderConfig goes first.
+    let configs = api(&platform.client, &kinds::kro_config(), "");
+    configs.delete("kro", &DeleteParams::default()).await?;
+    wait::condition(&kros, "config", "Ready", "False", "ProviderConfig kro").await?;
+    kros.delete("config", &DeleteParams::default()).await?;
+    wait::gone(&kros, "config").await?;
+    platform.install_kro().await?;
+    leave(&tenant, "config").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_pause_the_platform() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    let tenant = platform.tenant("sly").await?;
+    // Known fault 19, on the real API server.
+    let labelled = json!({
+        "apiVersion": "core.open-control-plane.io/v2alpha1", "kind": "ControlPlane",
+        "metadata": {"name": "sly", "namespace": tenant.namespace, "labels": {"core.openmcp.cloud/purpose": "platform"}},
+        "spec": {},
+    });
+    let refused = people::create(&tenant.client, &kinds::control_plane(), labelled).await;
+    let Err(kube::Error::Api(status)) = refused else { panic!("had to be denied: {refused:?}") };
+    assert!(status.message.contains("core.openmcp.cloud/purpose"), "{}", status.message);
+
+    // Known fault 13: `ignore` by a tenant freezes neither drift control nor deletion.
+    platform.install_kro().await?;
+    tenant.control_plane("sly").await?;
+    tenant.order_kro("sly", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "sly", "Ready").await?;
+    let ignore = json!({"metadata": {"annotations": {"openmcp.cloud/operation": "ignore"}}});
+    kros.patch("sly", &PatchParams::default(), &Patch::Merge(ignore)).await?;
+    kros.delete("sly", &DeleteParams::default()).await?;
+    wait::gone(&kros, "sly").await?;
+    leave(&tenant, "sly").await
+}
