@@ -2,6 +2,7 @@
 //! kube-apiserver and a kube-controller-manager as pods of the platform cluster) or the platform cluster itself
 //! (profile `host`). `init` publishes the profiles, `run` serves Clusters and AccessRequests.
 mod access;
+mod apply;
 mod cli;
 mod cluster;
 mod context;

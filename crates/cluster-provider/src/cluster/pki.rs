@@ -83,8 +83,9 @@ pub(crate) enum Repair {
 }
 
 impl Identity {
-    /// The identity as found in a Secret; parts may be missing.
-    pub(crate) fn from_files(files: BTreeMap<String, String>) -> Self {
+    /// The identity as found among the files of a Secret; parts may be missing, other files are not its own.
+    pub(crate) fn from_files(mut files: BTreeMap<String, String>) -> Self {
+        files.retain(|name, _| name == file::SEAL || PARTS.contains(&name.as_str()));
         Self { files }
     }
     /// All files, for writing them into the Secret.
