@@ -51,16 +51,20 @@ pub fn installed_on(cluster: InstalledOn) -> Vec<CustomResourceDefinition> {
     all().into_iter().filter(bears_label).collect()
 }
 
-/// The CRD of a kind as it should be installed; also for providers' own kinds. Other than kube's own, an absent field is
-/// absent: `null` is not accepted in its place.
+/// The CRD of a kind as it should be installed; also for providers' own kinds. Other than kube's own, it leaves no name
+/// for the API server to fill in, and an absent field is absent: `null` is not accepted in its place.
 pub fn definition<K: CustomResourceExt>() -> CustomResourceDefinition {
     let mut crd = K::crd();
-    let schemas = crd
+    crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
+    for schema in crd
         .spec
         .versions
         .iter_mut()
-        .filter_map(|it| it.schema.as_mut()?.open_api_v3_schema.as_mut());
-    schemas.for_each(refuse_null);
+        .filter_map(|it| it.schema.as_mut()?.open_api_v3_schema.as_mut())
+    {
+        schema.title = None;
+        refuse_null(schema);
+    }
     crd
 }
 

@@ -18,7 +18,11 @@ impl Readiness {
 }
 
 /// Serves until `shutdown`. An address that cannot be bound is an error that names it.
-pub async fn serve(_bind: SocketAddr, _readiness: Readiness, _shutdown: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    _bind: SocketAddr,
+    _readiness: Readiness,
+    _shutdown: CancellationToken,
+) -> std::io::Result<()> {
     unimplemented!()
 }
 

@@ -1,1 +1,26 @@
-//! Filled by the runtime's half of the engine.
+//! Children: the objects that a controller makes on clusters which it does not own.
+//!
+//! This room owns what is known of live children (a digest each, no bodies), the shared watches that keep that
+//! knowledge, the plan that compares it with what is wanted, and the execution of the plan: intents first, wave
+//! by wave, pruned by UID, removed by the inventory alone. It knows Kubernetes objects and field managers; it
+//! must not know whose children they are or what they are for.
+mod converge;
+mod damper;
+mod drift;
+mod kinds;
+mod kstatus;
+mod observe;
+mod plan;
+mod remove;
+mod wanted;
+mod watch;
+
+pub use converge::{Convergence, Engine, Failure, Maker, Report};
+pub use drift::Drift;
+pub use kinds::{Kind, Kinds};
+pub use kstatus::Health;
+pub use observe::{Address, Child, RENEW_ANNOTATION};
+pub use plan::{Action, Candidate, Plan, Step, plan};
+pub use remove::{Removal, TearDown};
+pub use wanted::{Adoption, Mode, Wanted, Wave};
+pub use watch::{Children, Cluster, Lease, Scope};

@@ -5,6 +5,7 @@
 //! finalizer may be named here.
 pub mod admin;
 pub mod apply;
+mod apply_child;
 pub mod children;
 pub mod cluster;
 pub mod controller;
@@ -12,7 +13,10 @@ pub mod digest;
 pub mod events;
 pub mod fault;
 pub mod inventory;
+pub mod metrics;
 pub mod queue;
+mod raw;
+mod request;
 pub mod status;
 pub mod watch;
 

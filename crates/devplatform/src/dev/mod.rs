@@ -1,20 +1,174 @@
-//! `openmcp dev`: a local platform of real processes on loopback.
-use crate::node::NodeConfig;
-use anyhow::Context;
-use clap::Subcommand;
-use std::{fs, path::Path};
+//! `openmcp dev`: a local platform of real processes on loopback. One file a subcommand.
+mod down;
+mod logs;
+mod status;
+mod up;
 
+pub(crate) use down::down;
+pub(crate) use up::{Options, abandon, up};
+
+use crate::{
+    images::parse_image,
+    node::NodeConfig,
+    openmcp,
+    state::{Home, Platform, parse_name},
+};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+/// Start, look at and stop a local platform.
 #[derive(Subcommand)]
 pub(crate) enum Dev {
     /// Start the platform, or what is missing of it.
-    Up,
+    ///
+    /// The first start builds Kubernetes and etcd from their Go modules (about 10 minutes on two cores; set
+    /// OPENMCP_ASSETS to a folder with the programs to skip it). A later start takes seconds. What runs already is
+    /// kept; what was killed is started again with its data.
+    Up(Up),
+    /// Show the platform's processes, its node, its pods and openMCP. Fails when something is missing.
+    Status(Named),
+    /// End the platform's processes and pods, and remove its state: nothing is left but built programs.
+    Down(Named),
+    /// Show what a process or a pod has written; without a name, what there is.
+    Logs(Logs),
+    /// Print the path of a kubeconfig: `export KUBECONFIG=$(openmcp dev kubeconfig)`.
+    Kubeconfig(Kubeconfig),
+}
+
+/// Which platform.
+#[derive(Args)]
+pub(crate) struct Named {
+    /// The platform's name; platforms of different names run side by side.
+    #[arg(long, default_value = "dev", value_parser = parse_name)]
+    name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    named: Named,
+    /// Stop at a Kubernetes with a node: do not install openMCP.
+    #[arg(long)]
+    kubernetes_only: bool,
+    /// Let pods with this image run this binary. May be repeated.
+    #[arg(long = "image", value_name = "NAME=PATH", value_parser = parse_image)]
+    images: Vec<(String, PathBuf)>,
+    /// Also make sure of kro, the operator that the example provider offers (about 5 minutes more, once).
+    #[arg(long)]
+    with_kro: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    named: Named,
+    /// A process (`kube-apiserver`), or a pod (`NAMESPACE/NAME`, or the beginning of a name).
+    target: Option<String>,
+    /// Go on showing what is written.
+    #[arg(short, long)]
+    follow: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Kubeconfig {
+    #[command(flatten)]
+    named: Named,
+    /// Of which cluster, as its platform owner.
+    #[arg(value_enum, default_value_t = Cluster::Platform)]
+    cluster: Cluster,
+    /// Print the content instead of the path.
+    #[arg(long)]
+    raw: bool,
+}
+
+/// The clusters that a platform owner works with.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Cluster {
+    /// Where the operator and the providers run.
+    Platform,
+    /// Where tenants order.
+    Onboarding,
 }
 
 /// Runs one `dev` subcommand.
 pub(crate) fn run(command: Dev) -> anyhow::Result<()> {
-    match command {
-        Dev::Up => anyhow::bail!("not built yet"),
+    let home = Home::from_env()?;
+    let runtime = Runtime::new().context("cannot start the async runtime")?;
+    let result = runtime.block_on(async {
+        match command {
+            Dev::Up(arguments) => interruptible(&home, arguments).await,
+            Dev::Status(named) => status::status(&Platform::require(&home, &named.name)?).await,
+            Dev::Down(named) => down::down(&home, &named.name).await,
+            Dev::Logs(logs) => {
+                let platform = Platform::require(&home, &logs.named.name)?;
+                logs::logs(&platform, logs.target.as_deref(), logs.follow).await
+            }
+            Dev::Kubeconfig(wanted) => kubeconfig(&home, &wanted).await,
+        }
+    });
+    // After an interruption a thread may still wait for a lock or a build.
+    runtime.shutdown_background();
+    result
+}
+
+/// `up`, until it is done or told to stop. Everything that it starts is recorded, so nothing needs to be undone.
+async fn interruptible(home: &Home, arguments: Up) -> anyhow::Result<()> {
+    let options = Options {
+        name: arguments.named.name,
+        kubernetes_only: arguments.kubernetes_only,
+        images: arguments.images,
+        with_kro: arguments.with_kro,
+    };
+    tokio::select! {
+        result = up(home, &options) => {
+            let platform = result?;
+            up::say_how_to_go_on(&platform, &options);
+            Ok(())
+        }
+        signal = interruption() => {
+            signal?;
+            up::abandon(home);
+            bail!("interrupted: `openmcp dev up` goes on from here, `openmcp dev down` ends what has been started")
+        }
     }
+}
+
+/// Ctrl-C, a closed terminal, or a supervisor's SIGTERM.
+pub(crate) async fn interruption() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+    }
+    Ok(())
+}
+
+async fn kubeconfig(home: &Home, wanted: &Kubeconfig) -> anyhow::Result<()> {
+    let platform = Platform::require(home, &wanted.named.name)?;
+    let path = match wanted.cluster {
+        Cluster::Platform => platform.kubeconfig_path("platform-owner"),
+        Cluster::Onboarding => openmcp::onboarding_kubeconfig(&platform).await?,
+    };
+    if wanted.raw {
+        print!(
+            "{}",
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
+        );
+    } else {
+        println!("{}", path.display());
+    }
+    Ok(())
 }
 
 /// Reads `<state>/node.json`.

@@ -4,7 +4,11 @@ use k8s_openapi::api::{
     core::v1::{TopologySpreadConstraint, Volume, VolumeMount},
     rbac::v1::{PolicyRule, Subject},
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use self::kubernetes::{list, list_of_atomic};
+
+mod kubernetes;
 
 /// A list of `metav1.Condition`, of which each type occurs once.
 ///
@@ -77,7 +81,7 @@ pub fn raw_object(_: &mut SchemaGenerator) -> Schema {
 
 /// A list of `rbac/v1` Subjects.
 pub(crate) fn subjects(generator: &mut SchemaGenerator) -> Schema {
-    list::<Subject>(generator)
+    list_of_atomic::<Subject>(generator)
 }
 
 /// A list of `rbac/v1` PolicyRules.
@@ -98,11 +102,6 @@ pub(crate) fn volume_mounts(generator: &mut SchemaGenerator) -> Schema {
 /// A list of `core/v1` TopologySpreadConstraints, by topology key.
 pub(crate) fn topology_spread_constraints(generator: &mut SchemaGenerator) -> Schema {
     list_map(list::<TopologySpreadConstraint>(generator), "topologyKey")
-}
-
-fn list<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    let item = generator.subschema_for::<T>();
-    json_schema!({"type": "array", "items": item})
 }
 
 fn list_map(mut list: Schema, key: &str) -> Schema {

@@ -1,0 +1,32 @@
+//! The lines that a person reads while a platform starts.
+use std::time::{Duration, Instant};
+
+/// A list of steps, each printed when it is done, with the time that it took.
+pub(crate) struct Steps {
+    started: Instant,
+}
+
+impl Steps {
+    /// Prints the heading.
+    pub(crate) fn begin(heading: &str) -> Self {
+        println!("{heading}");
+        Self {
+            started: Instant::now(),
+        }
+    }
+
+    /// One step is done.
+    pub(crate) fn done(&self, what: &str, detail: &str, since: Instant) {
+        let line = format!("  ✓ {what:<26} {:>7}  {detail}", seconds(since.elapsed()));
+        println!("{}", line.trim_end());
+    }
+
+    /// Time since the heading.
+    pub(crate) fn elapsed(&self) -> String {
+        seconds(self.started.elapsed())
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

@@ -1,0 +1,241 @@
+//! Applying one child: whose it is is decided before force is used (runtime design §3).
+//!
+//! | recorded UID | live object | what is sent | outcome |
+//! |---|---|---|---|
+//! | no | absent | apply, force=false | 201: ours |
+//! | no | bears our mark | apply, its UID, force=true | ours again, after a crash before its UID was written |
+//! | no | foreign | nothing, unless adoption is allowed | `ForeignObject` |
+//! | yes | same UID | apply, UID, force=true | 200 |
+//! | yes | absent or another UID | the same; it answers 409 | as without a UID |
+//!
+//! Objects are never made by POST: that would leave a second owner of each field that never lets go.
+use crate::{
+    Fault,
+    apply::Mark,
+    children::{Address, Adoption},
+    digest::{is_apply_entry, managed_fields, segments},
+    raw::{self, Answer},
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// One child to be applied, and by whom.
+pub(crate) struct Target<'a> {
+    pub(crate) client: &'a kube::Client,
+    pub(crate) address: &'a Address,
+    pub(crate) manager: &'a str,
+    /// Who it belongs to. The object to be applied bears it.
+    pub(crate) mark: &'a Mark,
+}
+
+/// What an apply came to, with the live object as it is now.
+pub(crate) enum Applied {
+    Created(Value),
+    Updated(Value),
+}
+
+impl Applied {
+    pub(crate) fn body(&self) -> &Value {
+        match self {
+            Self::Created(body) | Self::Updated(body) => body,
+        }
+    }
+}
+
+/// How an object that is already there is dealt with.
+pub(crate) struct Terms<'a> {
+    pub(crate) adoption: Adoption,
+    /// Paths whose live value is kept.
+    pub(crate) ignored: Vec<&'a str>,
+}
+
+impl Target<'_> {
+    /// Applies `object`, which is recorded under `uid` if it was made before.
+    pub(crate) async fn apply(
+        &self,
+        object: &Value,
+        uid: Option<&str>,
+        terms: &Terms<'_>,
+    ) -> Result<Applied, Fault> {
+        if let Some(uid) = uid
+            && let Some(live) = self.apply_known(object, uid, terms).await?
+        {
+            return Ok(Applied::Updated(live));
+        }
+        let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
+            return self.create(object).await;
+        };
+        let uid = self.claim(&meta, terms.adoption)?;
+        match self.apply_known(object, uid, terms).await? {
+            Some(live) => Ok(Applied::Updated(live)),
+            None => Err(self.changed_meanwhile()),
+        }
+    }
+
+    /// `None`: there is no such object under that UID.
+    async fn apply_known(
+        &self,
+        object: &Value,
+        uid: &str,
+        terms: &Terms<'_>,
+    ) -> Result<Option<Value>, Fault> {
+        let mut object = object.clone();
+        object["metadata"]["uid"] = Value::from(uid);
+        if !terms.ignored.is_empty() {
+            let live = raw::get(self.client, self.address).await?;
+            let Some(live) = live.filter(|live| live["metadata"]["uid"] == uid) else {
+                return Ok(None);
+            };
+            terms
+                .ignored
+                .iter()
+                .for_each(|path| keep_live(&mut object, &live, &segments(path)));
+            object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        }
+        let answer = self.send(true, &object).await?;
+        if answer.status != StatusCode::CONFLICT {
+            return answer.into_object(&self.doing()).map(Some);
+        }
+        match raw::get_metadata(self.client, self.address).await? {
+            Some(meta) if meta["metadata"]["uid"] == uid => Err(self.changed_meanwhile()),
+            _ => Ok(None),
+        }
+    }
+
+    async fn create(&self, object: &Value) -> Result<Applied, Fault> {
+        let answer = self.send(false, object).await?;
+        match answer.status {
+            StatusCode::CREATED => Ok(Applied::Created(answer.body)),
+            // Somebody made it between our look and our apply, and we have written into it: take that back.
+            StatusCode::OK => {
+                self.release(&answer.body).await?;
+                Err(self.changed_meanwhile())
+            }
+            StatusCode::CONFLICT => Err(self.changed_meanwhile()),
+            _ => Err(answer.into_fault(&self.doing())),
+        }
+    }
+
+    /// The UID of an object that was found under our name, if it is ours or may be taken.
+    fn claim<'m>(&self, meta: &'m Value, adoption: Adoption) -> Result<&'m str, Fault> {
+        if !meta["metadata"]["deletionTimestamp"].is_null() {
+            return Err(Fault::retry(
+                "Terminating",
+                format!("{} is being deleted; it is made again after", self.address),
+            ));
+        }
+        if !self.is_marked(meta) && adoption == Adoption::Refuse {
+            let owners: Vec<&str> = managed_fields(meta)
+                .filter_map(|entry| entry["manager"].as_str())
+                .collect();
+            let owners = if owners.is_empty() {
+                "unknown".to_owned()
+            } else {
+                owners.join(", ")
+            };
+            let message = format!(
+                "{} already exists and is not ours (managed by {owners}): remove or rename it, it is left as it is",
+                self.address
+            );
+            return Err(Fault::retry("ForeignObject", message));
+        }
+        meta["metadata"]["uid"]
+            .as_str()
+            .ok_or_else(|| self.changed_meanwhile())
+    }
+
+    /// Gives up our fields and marks on the live object `body`; what others own stays.
+    pub(crate) async fn release(&self, body: &Value) -> Result<(), Fault> {
+        let meta = &body["metadata"];
+        let mut bare = json!({
+            "apiVersion": self.address.kind.resource.api_version,
+            "kind": self.address.kind.resource.kind,
+            "metadata": {"name": meta["name"], "uid": meta["uid"]},
+        });
+        if !self.address.namespace.is_empty() {
+            bare["metadata"]["namespace"] = Value::from(self.address.namespace.as_str());
+        }
+        self.send(true, &bare)
+            .await?
+            .into_object(&format!("release {}", self.address))
+            .map(drop)
+    }
+
+    /// Whether a live object bears the mark of our owner.
+    pub(crate) fn is_marked(&self, meta: &Value) -> bool {
+        meta["metadata"]["labels"][self.mark.label] == self.mark.value.as_str()
+    }
+
+    /// Whether our manager applied anything to a live object.
+    pub(crate) fn has_applied(&self, meta: &Value) -> bool {
+        managed_fields(meta).any(|entry| is_apply_entry(entry, self.manager))
+    }
+
+    async fn send(&self, force: bool, object: &Value) -> Result<Answer, Fault> {
+        raw::apply(self.client, self.address, self.manager, force, object).await
+    }
+
+    fn doing(&self) -> String {
+        format!("apply {}", self.address)
+    }
+
+    fn changed_meanwhile(&self) -> Fault {
+        Fault::retry(
+            "Conflict",
+            format!("{} changed while it was being applied", self.address),
+        )
+    }
+}
+
+/// Puts the live value at `path` in place of ours. A list item is named by the value of one of its fields.
+fn keep_live(ours: &mut Value, live: &Value, path: &[&str]) {
+    let Some((segment, rest)) = path.split_first() else {
+        return;
+    };
+    match (ours, live) {
+        (Value::Object(ours), Value::Object(live)) => match (ours.get_mut(*segment), live.get(*segment)) {
+            (Some(ours), Some(live)) if rest.is_empty() => *ours = live.clone(),
+            (Some(ours), Some(live)) => keep_live(ours, live, rest),
+            (Some(_), None) if rest.is_empty() => drop(ours.remove(*segment)),
+            _ => {}
+        },
+        (Value::Array(ours), Value::Array(live)) => {
+            let named = |item: &Value| {
+                item.as_object()
+                    .is_some_and(|item| item.values().any(|value| value == segment))
+            };
+            if let (Some(ours), Some(live)) = (
+                ours.iter_mut().find(|item| named(item)),
+                live.iter().find(|item| named(item)),
+            ) {
+                keep_live(ours, live, rest);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_path_keeps_its_live_value() {
+        let mut ours = json!({"spec": {"replicas": 1, "containers": [{"name": "kro", "image": "a"}]}});
+        let live =
+            json!({"spec": {"replicas": 3, "containers": [{"name": "side"}, {"name": "kro", "image": "b"}]}});
+        keep_live(&mut ours, &live, &["spec", "replicas"]);
+        keep_live(&mut ours, &live, &["spec", "containers", "kro", "image"]);
+        assert_eq!(
+            ours,
+            json!({"spec": {"replicas": 3, "containers": [{"name": "kro", "image": "b"}]}})
+        );
+    }
+
+    #[test]
+    fn an_ignored_path_that_somebody_removed_is_not_put_back() {
+        let mut ours = json!({"spec": {"replicas": 1}});
+        keep_live(&mut ours, &json!({"spec": {}}), &["spec", "replicas"]);
+        assert_eq!(ours, json!({"spec": {}}));
+    }
+}

@@ -1,0 +1,552 @@
+//! Carrying out a plan: intents first, wave by wave, results in one write, prune last.
+use super::{
+    damper::Damper,
+    drift::Drift,
+    kinds::{Kind, Kinds},
+    kstatus::Health,
+    observe::{Address, Child},
+    plan::{Action, Candidate, Plan, Step, plan},
+    remove::TearDown,
+    wanted::{Wanted, Wave},
+    watch::{Children, Cluster, Lease, Scope},
+};
+use crate::{
+    Fault, Key,
+    apply::Mark,
+    apply_child::{Target, Terms},
+    digest::Digest,
+    fault::Class,
+    inventory::{Entry, Id, Inventory, Store},
+    raw,
+};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Applies of one reconcile in flight at once.
+const CONCURRENCY: usize = 8;
+/// What left the watch before its end is looked at again after this.
+const UNWATCHED: Duration = Duration::from_secs(5);
+
+/// Makes objects whose content is not in what is wanted (a token): see [`Wanted::recipe`].
+pub trait Maker: Send + Sync {
+    /// The whole object, with the time when it must be made anew as [`super::RENEW_ANNOTATION`].
+    fn make(&self, wanted: &Wanted) -> impl Future<Output = Result<Value, Fault>> + Send;
+}
+
+/// One owner's children, to be brought to what is wanted.
+pub struct Convergence<'a> {
+    /// The owner, woken when one of them changes.
+    pub key: &'a Key,
+    /// The clusters that are reachable, by the name that wanted objects and entries use.
+    pub clusters: &'a BTreeMap<String, Cluster>,
+    /// Borne by all of them.
+    pub mark: &'a Mark,
+    /// Normalized, with its labels.
+    pub wanted: Vec<Wanted>,
+    /// More will be wanted later: forbids prune.
+    pub waiting: bool,
+    pub now: Timestamp,
+}
+
+/// An object that could not be brought to what is wanted.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub id: Id,
+    pub fault: Fault,
+}
+
+/// How a convergence went.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Live children by identity.
+    pub live: BTreeMap<Id, Arc<Child>>,
+    /// Requests that changed something.
+    pub applied: usize,
+    /// Repaired, or with [`super::Mode::Detect`] seen.
+    pub repaired: Vec<Drift>,
+    pub detected: Vec<Drift>,
+    pub failures: Vec<Failure>,
+    /// What is not there yet, in words: "Deployment x: 0 of 1 pods are available".
+    pub unready: Vec<String>,
+    /// Left alone in a prune, for they are not ours any more.
+    pub foreign: Vec<Id>,
+    /// When time itself makes work: a renewal, a damped repair.
+    pub wake: Option<Duration>,
+}
+
+impl Report {
+    fn wake_in(&mut self, after: Duration) {
+        self.wake = Some(self.wake.map_or(after, |wake| wake.min(after)));
+    }
+}
+
+type LeaseId = (u64, Kind, Scope);
+type Leases = HashMap<LeaseId, Arc<Lease>>;
+
+/// The engine of one process: shared watches, kinds, and who holds which.
+pub struct Engine {
+    children: Children,
+    kinds: Kinds,
+    damper: Damper,
+    leases: Mutex<HashMap<Key, Leases>>,
+}
+
+/// What an executed step brought.
+struct Done {
+    entry: Entry,
+    child: Child,
+    repaired: Option<Drift>,
+}
+
+/// Why a step was not executed now.
+enum Held {
+    Failed(Fault),
+    /// By the damper.
+    Until(Duration, Drift),
+}
+
+impl From<Fault> for Held {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+/// What the steps of one convergence share.
+struct Scene<'a, M> {
+    order: &'a Convergence<'a>,
+    kinds: HashMap<(String, String, String), Kind>,
+    maker: &'a M,
+}
+
+impl<M> Scene<'_, M> {
+    fn kind(&self, wanted: &Wanted) -> Option<&Kind> {
+        self.kinds.get(&(
+            wanted.cluster.clone(),
+            wanted.api_version().to_owned(),
+            wanted.kind().to_owned(),
+        ))
+    }
+}
+
+impl Engine {
+    /// An engine over `children`.
+    pub fn new(children: Children) -> Self {
+        Self {
+            children,
+            kinds: Kinds::default(),
+            damper: Damper::default(),
+            leases: Mutex::default(),
+        }
+    }
+
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    pub(super) fn manager(&self) -> &str {
+        self.children.digester().manager()
+    }
+
+    /// The share of `key` in a watch, kept until [`Engine::forget`] or until a convergence does not need it.
+    pub fn lease(&self, key: &Key, cluster: &Cluster, kind: &Kind, scope: Scope) -> Arc<Lease> {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = leases
+            .entry(key.clone())
+            .or_default()
+            .entry((cluster.connection, kind.clone(), scope));
+        held.or_insert_with(|| Arc::new(self.children.lease(cluster, kind, scope, key)))
+            .clone()
+    }
+
+    /// Gives back everything that is held for `key`.
+    pub fn forget(&self, key: &Key) {
+        let held = self
+            .leases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
+        drop(held);
+    }
+
+    /// Brings the children of one owner to what is wanted, as far as it goes now. An error concerns all of them;
+    /// what went wrong with one is in the report.
+    pub async fn converge<S: Store, M: Maker>(
+        &self,
+        order: Convergence<'_>,
+        inventory: &mut Inventory<'_, S>,
+        maker: &M,
+    ) -> Result<Report, Fault> {
+        let mut report = Report::default();
+        let scene = Scene {
+            order: &order,
+            kinds: self.resolve(&order).await?,
+            maker,
+        };
+        if !self.watches_ready(&scene, inventory, &mut report)? {
+            return Ok(report);
+        }
+        let candidates = self.candidates(&scene)?;
+        let Plan {
+            intents,
+            steps,
+            prune,
+        } = plan(candidates, inventory.entries(), order.now);
+        inventory.intend(intents).await?;
+        let complete = self.run_waves(&scene, steps, inventory, &mut report).await;
+        inventory.flush().await?;
+        if complete && !order.waiting && !prune.is_empty() {
+            self.prune(&order, prune, inventory, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    /// How each wanted kind is served where it is wanted.
+    async fn resolve(
+        &self,
+        order: &Convergence<'_>,
+    ) -> Result<HashMap<(String, String, String), Kind>, Fault> {
+        let mut kinds = HashMap::new();
+        for wanted in &order.wanted {
+            let slot = (
+                wanted.cluster.clone(),
+                wanted.api_version().to_owned(),
+                wanted.kind().to_owned(),
+            );
+            if kinds.contains_key(&slot) {
+                continue;
+            }
+            let cluster = order.clusters.get(&wanted.cluster).ok_or_else(|| {
+                let message = format!(
+                    "an object is wanted on cluster {}, which is not connected",
+                    wanted.cluster
+                );
+                Fault::new(Class::Bug, "UnknownCluster", message)
+            })?;
+            if let Some(kind) = self
+                .kinds
+                .resolve(&cluster.client, &cluster.identity, &slot.1, &slot.2)
+                .await?
+            {
+                kinds.insert(slot, kind);
+            }
+        }
+        Ok(kinds)
+    }
+
+    /// Takes the watches that are needed, gives back the others, and tells whether all have listed.
+    fn watches_ready<S: Store, M>(
+        &self,
+        scene: &Scene<'_, M>,
+        inventory: &Inventory<'_, S>,
+        report: &mut Report,
+    ) -> Result<bool, Fault> {
+        let order = scene.order;
+        let mut needed: Leases = HashMap::new();
+        for ((cluster, ..), kind) in &scene.kinds {
+            let Some(cluster) = order.clusters.get(cluster) else {
+                continue;
+            };
+            let lease = self.lease(order.key, cluster, kind, Scope::Marked);
+            needed.insert((cluster.connection, kind.clone(), Scope::Marked), lease);
+        }
+        let prunable = inventory
+            .entries()
+            .keys()
+            .any(|id| !order.wanted.iter().any(|wanted| wanted.kind() == id.kind));
+        if !prunable {
+            let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+            let surplus = leases.insert(order.key.clone(), needed.clone());
+            drop(leases);
+            drop(surplus);
+        }
+        for ((_, kind, _), lease) in &needed {
+            match lease.synced() {
+                Ok(true) => {}
+                Ok(false) => report.unready.push(format!("reading {}", kind.resource.plural)),
+                Err(failure) => return Err(Fault::new(Class::Unreachable, "WatchFailed", failure)),
+            }
+        }
+        Ok(report.unready.is_empty())
+    }
+
+    fn candidates<'a, M>(&self, scene: &Scene<'a, M>) -> Result<Vec<Candidate<'a>>, Fault> {
+        let mut seen = BTreeMap::new();
+        let mut candidates = Vec::with_capacity(scene.order.wanted.len());
+        for wanted in &scene.order.wanted {
+            let kind = scene.kind(wanted);
+            let id = wanted.id(kind);
+            if seen.insert(id.clone(), ()).is_some() {
+                return Err(Fault::new(
+                    Class::Bug,
+                    "DuplicateObject",
+                    format!("{id} is wanted twice on {}", id.cluster),
+                ));
+            }
+            let lease = kind.zip(scene.order.clusters.get(&id.cluster));
+            let lease =
+                lease.map(|(kind, cluster)| self.lease(scene.order.key, cluster, kind, Scope::Marked));
+            let live = lease.and_then(|lease| lease.follow(&id.namespace, &id.name));
+            candidates.push(Candidate {
+                wanted,
+                hash: self.hash(wanted),
+                live,
+                id,
+            });
+        }
+        Ok(candidates)
+    }
+
+    fn hash(&self, wanted: &Wanted) -> Digest {
+        let digester = self.children.digester();
+        match &wanted.recipe {
+            None => digester.of_value(&wanted.object),
+            Some(recipe) => digester.of_value(&serde_json::json!([wanted.object, recipe])),
+        }
+    }
+
+    /// Executes the steps. `true` when every one of them is where it should be, ready or not.
+    async fn run_waves<S: Store, M: Maker>(
+        &self,
+        scene: &Scene<'_, M>,
+        steps: Vec<Step>,
+        inventory: &mut Inventory<'_, S>,
+        report: &mut Report,
+    ) -> bool {
+        let mut complete = true;
+        // Whether all earlier waves are ready: only then are the objects of the next one made.
+        let mut open = true;
+        for wave in Wave::ALL {
+            let (held, due): (Vec<_>, Vec<_>) = steps
+                .iter()
+                .filter(|step| scene.order.wanted[step.wanted].wave == wave)
+                .partition(|step| !open && step.action == Action::Create);
+            complete &= held.is_empty();
+            let unready = report.unready.len();
+            let due = due.into_iter().map(|step| {
+                let entry = inventory.entries().get(&step.id).cloned();
+                async move { (step, self.execute(scene, step, entry).await) }
+            });
+            let done: Vec<_> = stream::iter(due).buffer_unordered(CONCURRENCY).collect().await;
+            for (step, outcome) in done {
+                complete &= take_in(step, outcome, inventory, report);
+            }
+            open &= complete && report.unready.len() == unready;
+        }
+        renewals(scene, report);
+        complete
+    }
+
+    async fn execute<M: Maker>(
+        &self,
+        scene: &Scene<'_, M>,
+        step: &Step,
+        entry: Option<Entry>,
+    ) -> Result<Option<Done>, Held> {
+        if matches!(step.action, Action::Nothing | Action::Await(_)) {
+            return Ok(None);
+        }
+        let order = scene.order;
+        let wanted = &order.wanted[step.wanted];
+        let (Some(entry), Some(cluster)) = (entry, order.clusters.get(&wanted.cluster)) else {
+            return Ok(None);
+        };
+        let kind = match scene.kind(wanted) {
+            Some(kind) => kind.clone(),
+            None => self.served(cluster, wanted).await?,
+        };
+        let address = Address {
+            kind,
+            namespace: step.id.namespace.clone(),
+            name: step.id.name.clone(),
+        };
+        let target = Target {
+            client: &cluster.client,
+            address: &address,
+            manager: self.manager(),
+            mark: order.mark,
+        };
+        let drift = match step.action {
+            Action::Repair | Action::Report => self.explain(&target, wanted, step).await?,
+            _ => None,
+        };
+        if step.action == Action::Report {
+            return Ok(None);
+        }
+        if let Some(drift) = &drift
+            && let Err(after) = self.damper.admit(&cluster.identity, &step.id, order.now)
+        {
+            let after = Duration::try_from(after).unwrap_or_default();
+            return Err(Held::Until(after, drift.clone()));
+        }
+        let made = if wanted.recipe.is_some() {
+            scene.maker.make(wanted).await?
+        } else {
+            wanted.object.clone()
+        };
+        let terms = Terms {
+            adoption: wanted.adoption,
+            ignored: wanted.ignored().collect(),
+        };
+        let applied = target.apply(&made, entry.uid.as_deref(), &terms).await?;
+        let child =
+            Child::observe(self.children.digester(), wanted.kind(), applied.body()).ok_or_else(|| {
+                Fault::retry(
+                    "ApiError",
+                    format!("apply {address}: the API server answered with something else"),
+                )
+            })?;
+        let lease = self.lease(order.key, cluster, &address.kind, Scope::Marked);
+        lease.follow(&step.id.namespace, &step.id.name);
+        lease.record(&step.id.namespace, &step.id.name, child.clone());
+        let entry = Entry {
+            version: wanted.version().to_owned(),
+            uid: Some(child.uid.to_string()),
+            wave: wanted.wave,
+            desired: Some(step.hash),
+            live: Some(child.digest),
+            orphan: wanted.retain,
+            ..entry
+        };
+        Ok(Some(Done {
+            entry,
+            child,
+            repaired: drift,
+        }))
+    }
+
+    /// A kind that was not served when the convergence began: its definition may have come in an earlier wave.
+    async fn served(&self, cluster: &Cluster, wanted: &Wanted) -> Result<Kind, Fault> {
+        let (api_version, kind) = (wanted.api_version(), wanted.kind());
+        self.kinds
+            .resolve(&cluster.client, &cluster.identity, api_version, kind)
+            .await?
+            .ok_or_else(|| {
+                Fault::retry(
+                    "KindNotServed",
+                    format!(
+                        "cluster {} does not serve {kind} of {api_version}",
+                        wanted.cluster
+                    ),
+                )
+            })
+    }
+
+    /// What somebody did to the object, in words. One GET: of a thing that is about to be written anyway.
+    async fn explain(
+        &self,
+        target: &Target<'_>,
+        wanted: &Wanted,
+        step: &Step,
+    ) -> Result<Option<Drift>, Fault> {
+        let Some(body) = raw::get(target.client, target.address).await? else {
+            return Ok(Some(Drift::deleted(wanted.kind(), &step.id.name)));
+        };
+        let foreign = step
+            .live
+            .as_ref()
+            .map(|live| live.foreign.clone())
+            .unwrap_or_default();
+        let drift = if wanted.recipe.is_some() {
+            None
+        } else {
+            Drift::between(&wanted.object, &body, self.manager())
+        };
+        Ok(Some(
+            drift.unwrap_or_else(|| Drift::taken_over(&wanted.object, &foreign)),
+        ))
+    }
+
+    async fn prune<S: Store>(
+        &self,
+        order: &Convergence<'_>,
+        prune: Vec<Id>,
+        inventory: &mut Inventory<'_, S>,
+        report: &mut Report,
+    ) -> Result<(), Fault> {
+        let wave = |id: &Id| inventory.entries().get(id).map(|entry| entry.wave);
+        let groups: Vec<Vec<Id>> = prune
+            .chunk_by(|a, b| wave(a) == wave(b))
+            .map(<[Id]>::to_vec)
+            .collect();
+        let TearDown {
+            waiting,
+            foreign,
+            unwatched,
+        } = self
+            .tear_down(order.key, order.clusters, order.mark, groups, inventory)
+            .await?;
+        report
+            .unready
+            .extend(waiting.into_iter().map(|waiting| format!("removing {waiting}")));
+        report.foreign = foreign;
+        if unwatched {
+            report.wake_in(UNWATCHED);
+        }
+        Ok(())
+    }
+}
+
+/// Puts the outcome of one step into inventory and report. `false` when the object is not where it should be.
+fn take_in<S: Store>(
+    step: &Step,
+    outcome: Result<Option<Done>, Held>,
+    inventory: &mut Inventory<'_, S>,
+    report: &mut Report,
+) -> bool {
+    let id = step.id.clone();
+    let child = match outcome {
+        Ok(Some(Done {
+            entry,
+            child,
+            repaired,
+        })) => {
+            inventory.record(entry);
+            report.applied += 1;
+            report.repaired.extend(repaired);
+            Some(Arc::new(child))
+        }
+        Ok(None) => step.live.clone(),
+        Err(Held::Failed(fault)) => {
+            report.failures.push(Failure { id, fault });
+            return false;
+        }
+        Err(Held::Until(after, drift)) => {
+            report.unready.push(format!(
+                "{drift} again and again: repaired every {} s only",
+                after.as_secs().max(1)
+            ));
+            report.wake_in(after);
+            return false;
+        }
+    };
+    let Some(child) = child else { return true };
+    match &child.health {
+        Health::Ready => {}
+        Health::Progressing(why) | Health::Failed(why) => report.unready.push(format!("{id}: {why}")),
+        Health::Terminating => {
+            let held = child.finalizers.as_deref().unwrap_or_default().join(", ");
+            report.unready.push(format!(
+                "{id}: is being deleted and made again after (held by {held})"
+            ));
+        }
+    }
+    let placed = !child.is_deleting();
+    report.live.insert(id, child);
+    placed
+}
+
+/// The next time at which something must be made anew.
+fn renewals<M>(scene: &Scene<'_, M>, report: &mut Report) {
+    let due: Vec<Timestamp> = report.live.values().filter_map(|child| child.renew_at).collect();
+    for at in due {
+        let after = Duration::try_from(at.duration_since(scene.order.now)).unwrap_or_default();
+        report.wake_in(after.max(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,280 @@
+//! Drift in words: which of our fields somebody changed, and who now owns them.
+//!
+//! Who did it is read from managedFields and never guessed from times: where nobody is recorded (a removed field,
+//! a deletion, `kubectl scale --replicas=0`) it says `unknown`.
+use crate::digest::{is_apply_entry, managed_fields};
+use serde_json::{Map, Value};
+use std::{collections::BTreeSet, fmt};
+
+/// Fields named in one Event; the rest are counted.
+const NAMED_FIELDS: usize = 3;
+/// What list items are told apart by, the most usual first.
+const ITEM_KEYS: [&str; 6] = ["name", "key", "type", "containerPort", "port", "ip"];
+
+/// One repaired difference: `Deployment kro .spec.template image changed by kubectl-edit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    pub kind: String,
+    pub name: String,
+    /// ".spec.template image changed", "re-created, deleted".
+    pub what: String,
+    /// The managers that now own what we lost, or `unknown`.
+    pub by: String,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} by {}", self.kind, self.name, self.what, self.by)
+    }
+}
+
+impl Drift {
+    /// The object had gone: nobody is recorded.
+    pub(super) fn deleted(kind: &str, name: &str) -> Self {
+        let (what, by) = ("re-created, deleted".to_owned(), "unknown".to_owned());
+        Self {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            what,
+            by,
+        }
+    }
+
+    /// How `live` differs from what was `applied` by `manager`. `None` when all our values are there: then only
+    /// ownership was taken, and the caller knows by whom.
+    pub(super) fn between(applied: &Value, live: &Value, manager: &str) -> Option<Self> {
+        let mut found = Vec::new();
+        compare(applied, Some(live), &mut Vec::new(), &mut found);
+        if found.is_empty() {
+            return None;
+        }
+        let foreign: Vec<(&str, &Map<String, Value>)> = managed_fields(live)
+            .filter(|entry| !is_apply_entry(entry, manager) && entry["subresource"] != "status")
+            .filter_map(|entry| Some((entry["manager"].as_str()?, entry["fieldsV1"].as_object()?)))
+            .collect();
+        let owners = |step: &Difference<'_>| {
+            let owning = foreign
+                .iter()
+                .filter(|(_, tree)| owns(tree, &step.path))
+                .map(|(name, _)| *name);
+            owning.collect::<Vec<_>>()
+        };
+        let by: BTreeSet<&str> = found.iter().flat_map(owners).collect();
+        let mut what: Vec<String> = found.iter().take(NAMED_FIELDS).map(Difference::text).collect();
+        if found.len() > NAMED_FIELDS {
+            what.push(format!("{} more", found.len() - NAMED_FIELDS));
+        }
+        let by = if by.is_empty() {
+            "unknown".to_owned()
+        } else {
+            by.into_iter().collect::<Vec<_>>().join(", ")
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let verb = if found.iter().all(|difference| difference.removed) {
+            "removed"
+        } else {
+            "changed"
+        };
+        Some(Self {
+            kind: text(&applied["kind"]),
+            name: text(&applied["metadata"]["name"]),
+            what: format!("{} {verb}", what.join(", ")),
+            by,
+        })
+    }
+
+    /// Our values are all there, but our manager does not own them any more.
+    pub(super) fn taken_over(applied: &Value, foreign: &[Box<str>]) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            kind: text(&applied["kind"]),
+            name: text(&applied["metadata"]["name"]),
+            what: "ownership of fields taken".to_owned(),
+            by: if foreign.is_empty() {
+                "unknown".to_owned()
+            } else {
+                foreign.join(", ")
+            },
+        }
+    }
+}
+
+/// A step on the way to a difference: a field, or an item of a list whose items have keys.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Item(&'a Value),
+}
+
+struct Difference<'a> {
+    path: Vec<Step<'a>>,
+    removed: bool,
+}
+
+impl Difference<'_> {
+    /// `.spec.template image`: the first two fields and the last, which is what a person looks for.
+    fn text(&self) -> String {
+        let fields: Vec<&str> = self
+            .path
+            .iter()
+            .filter_map(|step| {
+                if let Step::Field(name) = step {
+                    Some(*name)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        match fields.as_slice() {
+            [first, second, .., last] => format!(".{first}.{second} {last}"),
+            short => format!(".{}", short.join(".")),
+        }
+    }
+}
+
+fn compare<'a>(
+    applied: &'a Value,
+    live: Option<&Value>,
+    path: &mut Vec<Step<'a>>,
+    found: &mut Vec<Difference<'a>>,
+) {
+    match (applied, live) {
+        (Value::Object(fields), Some(Value::Object(others))) => {
+            for (name, value) in fields {
+                path.push(Step::Field(name));
+                compare(value, others.get(name), path, found);
+                path.pop();
+            }
+        }
+        (Value::Array(items), Some(Value::Array(others))) if keyed(items) => {
+            for item in items {
+                path.push(Step::Item(item));
+                compare(
+                    item,
+                    others.iter().find(|other| same_item(item, other)),
+                    path,
+                    found,
+                );
+                path.pop();
+            }
+        }
+        (applied, Some(live)) if applied == live || same_quantity(applied, live) => {}
+        (Value::Object(fields), None) if fields.is_empty() => {}
+        (_, live) => found.push(Difference {
+            path: path.clone(),
+            removed: live.is_none(),
+        }),
+    }
+}
+
+fn key_of(item: &Value) -> Option<&'static str> {
+    ITEM_KEYS.into_iter().find(|key| !item[*key].is_null())
+}
+
+fn keyed(items: &[Value]) -> bool {
+    !items.is_empty() && items.iter().all(|item| key_of(item).is_some())
+}
+
+fn same_item(item: &Value, other: &Value) -> bool {
+    key_of(item).is_some_and(|key| item[key] == other[key])
+}
+
+/// Quantities are stored in another spelling than they were applied in (`0.5` as `500m`): not worth naming.
+fn same_quantity(applied: &Value, live: &Value) -> bool {
+    matches!((applied, live), (Value::Number(number), Value::String(text)) if number.to_string() == *text)
+}
+
+fn owns(tree: &Map<String, Value>, path: &[Step<'_>]) -> bool {
+    let Some((step, rest)) = path.split_first() else {
+        return true;
+    };
+    let subtree = match step {
+        Step::Field(name) => tree.get(&format!("f:{name}")),
+        Step::Item(item) => tree
+            .iter()
+            .find(|(key, _)| selects(key, item))
+            .map(|(_, subtree)| subtree),
+    };
+    match subtree.and_then(Value::as_object) {
+        Some(subtree) => subtree.is_empty() || owns(subtree, rest),
+        None => false,
+    }
+}
+
+fn selects(key: &str, item: &Value) -> bool {
+    let Some(selector) = key.strip_prefix("k:") else {
+        return false;
+    };
+    let Ok(selector) = serde_json::from_str::<Map<String, Value>>(selector) else {
+        return false;
+    };
+    // A key that we left to defaulting (a port's protocol) is not in our item.
+    selector
+        .iter()
+        .all(|(name, value)| item[name].is_null() || &item[name] == value)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn applied() -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "kro"}, "spec": {"replicas": 1,
+            "template": {"spec": {"containers": [{"name": "kro", "image": "kro:1"}]}}}})
+    }
+
+    fn edited_by(manager: &str) -> Value {
+        let mut live = applied();
+        live["spec"]["template"]["spec"]["containers"][0]["image"] = json!("kro:2");
+        let tree = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"kro\"}": {"f:image": {}}}}}}});
+        live["metadata"]["managedFields"] = json!([
+            {"manager": "sp-kro", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            {"manager": manager, "operation": "Update", "fieldsV1": tree},
+        ]);
+        live
+    }
+
+    #[test]
+    fn a_changed_image_is_named_with_its_editor() {
+        let drift = Drift::between(&applied(), &edited_by("kubectl-edit"), "sp-kro").unwrap();
+        assert_eq!(
+            drift.to_string(),
+            "Deployment kro .spec.template image changed by kubectl-edit"
+        );
+    }
+
+    #[test]
+    fn where_nobody_is_recorded_it_is_unknown() {
+        let mut live = applied();
+        live["spec"]["replicas"] = json!(0);
+        let drift = Drift::between(&applied(), &live, "sp-kro").unwrap();
+        assert_eq!(
+            drift.to_string(),
+            "Deployment kro .spec.replicas changed by unknown"
+        );
+        let mut live = applied();
+        live["spec"].as_object_mut().unwrap().remove("replicas");
+        let drift = Drift::between(&applied(), &live, "sp-kro").unwrap();
+        assert_eq!(
+            drift.to_string(),
+            "Deployment kro .spec.replicas removed by unknown"
+        );
+    }
+
+    #[test]
+    fn fields_that_we_did_not_apply_are_no_drift() {
+        let mut live = applied();
+        live["spec"]["paused"] = json!(true);
+        assert_eq!(Drift::between(&applied(), &live, "sp-kro"), None);
+    }
+
+    #[test]
+    fn a_deletion_is_by_unknown() {
+        assert_eq!(
+            Drift::deleted("ClusterRole", "kro").to_string(),
+            "ClusterRole kro re-created, deleted by unknown"
+        );
+    }
+}

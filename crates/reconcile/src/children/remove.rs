@@ -1,0 +1,206 @@
+//! Removing children by what was recorded of them, and nothing else.
+//!
+//! Only a GET by name that answers 404 or another UID means gone. What is neither marked nor applied by us is
+//! never deleted.
+use super::{
+    converge::Engine,
+    observe::Address,
+    wanted::Wave,
+    watch::{Cluster, Scope},
+};
+use crate::{
+    Fault, Key,
+    apply::Mark,
+    apply_child::Target,
+    inventory::{Entry, Id, Inventory, Store},
+    raw,
+};
+use http::StatusCode;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What removing one object came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// Confirmed: it is not there any more.
+    Gone,
+    /// It stays, without our marks, as was asked for.
+    Released,
+    /// Under the recorded UID there is something that bears neither our mark nor our fields: it is left alone.
+    Foreign,
+    /// It is still there; these finalizers hold it.
+    Waiting(Vec<String>),
+}
+
+/// What removing several objects came to.
+#[derive(Debug, Default)]
+pub struct TearDown {
+    /// What is still there, with what holds it: "Namespace x (held by kubernetes)".
+    pub waiting: Vec<String>,
+    /// What was not ours any more and was left alone.
+    pub foreign: Vec<Id>,
+    /// Something left the watch before it was gone: no event will tell its end.
+    pub unwatched: bool,
+}
+
+impl Engine {
+    /// Removes the objects of each group, a group after the one before is gone, and strikes them off the
+    /// inventory. Ends early when something is still there; `key` is woken when it goes.
+    pub async fn tear_down<S: Store>(
+        &self,
+        key: &Key,
+        clusters: &BTreeMap<String, Cluster>,
+        mark: &Mark,
+        groups: Vec<Vec<Id>>,
+        inventory: &mut Inventory<'_, S>,
+    ) -> Result<TearDown, Fault> {
+        let mut result = TearDown::default();
+        for group in groups {
+            let outcome = self
+                .tear_down_group(key, clusters, mark, group, inventory, &mut result)
+                .await;
+            // What is gone is struck off even when something else failed.
+            inventory.flush().await?;
+            outcome?;
+            if !result.waiting.is_empty() {
+                break;
+            }
+        }
+        Ok(result)
+    }
+
+    async fn tear_down_group<S: Store>(
+        &self,
+        key: &Key,
+        clusters: &BTreeMap<String, Cluster>,
+        mark: &Mark,
+        group: Vec<Id>,
+        inventory: &mut Inventory<'_, S>,
+        result: &mut TearDown,
+    ) -> Result<(), Fault> {
+        let mut failed = None;
+        for id in group {
+            let Some(entry) = inventory.entries().get(&id).cloned() else {
+                continue;
+            };
+            let Some(cluster) = clusters.get(&id.cluster) else {
+                result
+                    .waiting
+                    .push(format!("{id} (no access to cluster {})", id.cluster));
+                continue;
+            };
+            match self
+                .remove(key, cluster, mark, &entry, &mut result.unwatched)
+                .await
+            {
+                Ok(Removal::Gone | Removal::Released) => inventory.strike(&id),
+                Ok(Removal::Foreign) => {
+                    inventory.strike(&id);
+                    result.foreign.push(id);
+                }
+                Ok(Removal::Waiting(finalizers)) if finalizers.is_empty() => {
+                    result.waiting.push(id.to_string())
+                }
+                Ok(Removal::Waiting(finalizers)) => {
+                    result
+                        .waiting
+                        .push(format!("{id} (held by {})", finalizers.join(", ")));
+                }
+                Err(fault) => failed = Some(fault),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn remove(
+        &self,
+        key: &Key,
+        cluster: &Cluster,
+        mark: &Mark,
+        entry: &Entry,
+        unwatched: &mut bool,
+    ) -> Result<Removal, Fault> {
+        let kind = self
+            .kinds()
+            .resolve(
+                &cluster.client,
+                &cluster.identity,
+                &entry.api_version(),
+                &entry.id.kind,
+            )
+            .await?;
+        // A kind that is not served has no objects.
+        let Some(kind) = kind else {
+            return Ok(Removal::Gone);
+        };
+        let lease = self.lease(key, cluster, &kind, Scope::Marked);
+        let watched = lease.follow(&entry.id.namespace, &entry.id.name).is_some();
+        let synced = lease.synced() == Ok(true);
+        let address = Address {
+            kind,
+            namespace: entry.id.namespace.clone(),
+            name: entry.id.name.clone(),
+        };
+        let target = Target {
+            client: &cluster.client,
+            address: &address,
+            manager: self.manager(),
+            mark,
+        };
+        let removal = target.remove(entry).await?;
+        *unwatched |= synced && !watched && matches!(removal, Removal::Waiting(_));
+        Ok(removal)
+    }
+}
+
+impl Target<'_> {
+    async fn remove(&self, entry: &Entry) -> Result<Removal, Fault> {
+        let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
+            return Ok(Removal::Gone);
+        };
+        let Some(live) = meta["metadata"]["uid"].as_str() else {
+            return Ok(Removal::Gone);
+        };
+        let ours = self.is_marked(&meta) || self.has_applied(&meta);
+        match entry.uid.as_deref() {
+            Some(recorded) if recorded != live => return Ok(Removal::Gone),
+            // An intent that never came to be: whatever bears the name is somebody else's.
+            None if !self.is_marked(&meta) => return Ok(Removal::Gone),
+            _ if !ours => return Ok(Removal::Foreign),
+            _ => {}
+        }
+        if let Some(waiting) = terminating(&meta) {
+            return Ok(waiting);
+        }
+        if entry.orphan {
+            self.release(&meta).await?;
+            return Ok(Removal::Released);
+        }
+        // Pods must be gone before what they use; a Job deleted without a policy would orphan them.
+        let policy = if entry.wave == Wave::Workload {
+            "Foreground"
+        } else {
+            "Background"
+        };
+        let answer = raw::delete(self.client, self.address, live, policy).await?;
+        if !answer.status.is_success()
+            && answer.status != StatusCode::NOT_FOUND
+            && answer.status != StatusCode::CONFLICT
+        {
+            return Err(answer.into_fault(&format!("delete {}", self.address)));
+        }
+        match raw::get_metadata(self.client, self.address).await? {
+            Some(meta) if meta["metadata"]["uid"] == live => {
+                Ok(terminating(&meta).unwrap_or(Removal::Waiting(Vec::new())))
+            }
+            _ => Ok(Removal::Gone),
+        }
+    }
+}
+
+fn terminating(meta: &Value) -> Option<Removal> {
+    let meta = &meta["metadata"];
+    let finalizers = meta["finalizers"].as_array().into_iter().flatten();
+    (!meta["deletionTimestamp"].is_null())
+        .then(|| Removal::Waiting(finalizers.filter_map(Value::as_str).map(str::to_owned).collect()))
+}
