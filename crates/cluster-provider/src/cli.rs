@@ -57,9 +57,18 @@ impl Common {
             Verbosity::Info => LevelFilter::INFO,
             Verbosity::Error => LevelFilter::ERROR,
         };
-        let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-        tracing::debug!(environment = self.environment, provider = self.provider_name, "starting");
+        let filter = EnvFilter::builder()
+            .with_default_directive(level.into())
+            .from_env_lossy();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
+        tracing::debug!(
+            environment = self.environment,
+            provider = self.provider_name,
+            "starting"
+        );
     }
 }
 
@@ -95,10 +104,18 @@ pub(crate) struct Hosting {
     #[arg(long, env = "HOSTED_ADDRESS_RANGE")]
     pub(crate) address_range: Range,
     /// Image whose entrypoint is kube-apiserver.
-    #[arg(long, env = "HOSTED_APISERVER_IMAGE", default_value = "openmcp/kube-apiserver:v1.36.3")]
+    #[arg(
+        long,
+        env = "HOSTED_APISERVER_IMAGE",
+        default_value = "openmcp/kube-apiserver:v1.36.3"
+    )]
     pub(crate) apiserver_image: String,
     /// Image whose entrypoint is kube-controller-manager.
-    #[arg(long, env = "HOSTED_CONTROLLER_MANAGER_IMAGE", default_value = "openmcp/kube-controller-manager:v1.36.3")]
+    #[arg(
+        long,
+        env = "HOSTED_CONTROLLER_MANAGER_IMAGE",
+        default_value = "openmcp/kube-controller-manager:v1.36.3"
+    )]
     pub(crate) controller_manager_image: String,
 }
 
@@ -110,18 +127,34 @@ mod tests {
     #[test]
     fn the_operators_arguments_are_understood() {
         let cli = Cli::try_parse_from([
-            "x", "run", "--environment=dev", "--verbosity=INFO", "--provider-name=hosted", "--leader-elect=true",
-            "--metrics-bind-address=:8080", "--metrics-secure=false", "--pod-namespace=openmcp-system",
+            "x",
+            "run",
+            "--environment=dev",
+            "--verbosity=INFO",
+            "--provider-name=hosted",
+            "--leader-elect=true",
+            "--metrics-bind-address=:8080",
+            "--metrics-secure=false",
+            "--pod-namespace=openmcp-system",
             "--address-range=127.100.128.0/17",
         ])
         .unwrap();
-        let Command::Run(run) = cli.command else { unreachable!() };
+        let Command::Run(run) = cli.command else {
+            unreachable!()
+        };
         assert!(run.leader_elect && !run.metrics_secure);
     }
 
     #[test]
     fn a_bad_range_is_named() {
-        let error = Cli::try_parse_from(["x", "run", "--environment=d", "--provider-name=h", "--pod-namespace=n", "--address-range=10.0.0.0/8"]);
+        let error = Cli::try_parse_from([
+            "x",
+            "run",
+            "--environment=d",
+            "--provider-name=h",
+            "--pod-namespace=n",
+            "--address-range=10.0.0.0/8",
+        ]);
         assert!(error.unwrap_err().to_string().contains("10.0.0.0/8"));
     }
 }

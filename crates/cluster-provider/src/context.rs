@@ -65,17 +65,33 @@ impl Context {
     pub(crate) fn etcd_access(&self) -> Result<Access, String> {
         let name = &self.hosting.etcd_secret;
         let missing = |what: &str| format!("Secret {}/{name} with the etcd access {what}", self.namespace);
-        let secret = self.stores.etcd_secret.get(&self.namespace, name).ok_or_else(|| missing("does not exist"))?;
+        let secret = self
+            .stores
+            .etcd_secret
+            .get(&self.namespace, name)
+            .ok_or_else(|| missing("does not exist"))?;
         let files = texts(&secret);
-        let file = |key: &str| files.get(key).cloned().ok_or_else(|| missing(&format!("has no key `{key}`")));
-        Ok(Access { endpoints: file("endpoints")?, ca: file("ca.crt")?, certificate: file("tls.crt")?, key: file("tls.key")? })
+        let file = |key: &str| {
+            files
+                .get(key)
+                .cloned()
+                .ok_or_else(|| missing(&format!("has no key `{key}`")))
+        };
+        Ok(Access {
+            endpoints: file("endpoints")?,
+            ca: file("ca.crt")?,
+            certificate: file("tls.crt")?,
+            key: file("tls.key")?,
+        })
     }
 }
 
 /// The Secret's values that are text.
 pub(crate) fn texts(secret: &Secret) -> BTreeMap<String, String> {
     let text = |(key, ByteString(bytes)): (&String, &ByteString)| {
-        String::from_utf8(bytes.clone()).ok().map(|text| (key.clone(), text))
+        String::from_utf8(bytes.clone())
+            .ok()
+            .map(|text| (key.clone(), text))
     };
     secret.data.iter().flatten().filter_map(text).collect()
 }

@@ -8,9 +8,9 @@ use serde_json::Value;
 pub(crate) fn covers(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
         (_, wanted) if is_nothing(wanted) => is_nothing(live),
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| covers(live.get(key).unwrap_or(&Value::Null), wanted))
-        }
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| covers(live.get(key).unwrap_or(&Value::Null), wanted)),
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| covers(live, wanted))
         }
@@ -49,16 +49,31 @@ mod tests {
     #[test]
     fn a_changed_a_lost_and_an_added_item_are_drift() {
         let desired = json!({"containers": [{"name": "a", "image": "x"}], "replicas": 1});
-        assert!(!covers(&json!({"containers": [{"name": "a", "image": "y"}], "replicas": 1}), &desired));
-        assert!(!covers(&json!({"containers": [{"name": "a", "image": "x"}]}), &desired));
-        assert!(!covers(&json!({"containers": [{"name": "a", "image": "x"}, {"name": "b"}], "replicas": 1}), &desired));
+        assert!(!covers(
+            &json!({"containers": [{"name": "a", "image": "y"}], "replicas": 1}),
+            &desired
+        ));
+        assert!(!covers(
+            &json!({"containers": [{"name": "a", "image": "x"}]}),
+            &desired
+        ));
+        assert!(!covers(
+            &json!({"containers": [{"name": "a", "image": "x"}, {"name": "b"}], "replicas": 1}),
+            &desired
+        ));
     }
 
     #[test]
     fn an_added_field_of_a_rule_is_a_difference() {
         let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
-        assert!(same(&json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": null}]), &rules));
-        assert!(!same(&json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": ["x"]}]), &rules));
+        assert!(same(
+            &json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": null}]),
+            &rules
+        ));
+        assert!(!same(
+            &json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": ["x"]}]),
+            &rules
+        ));
         assert!(same(&Value::Null, &json!([])));
     }
 }

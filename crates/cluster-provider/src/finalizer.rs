@@ -30,7 +30,12 @@ pub(crate) async fn remove<K>(api: &Api<K>, object: &K) -> Result<(), Fault>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let next: Vec<String> = object.finalizers().iter().filter(|it| *it != CLUSTER_PROVIDER).cloned().collect();
+    let next: Vec<String> = object
+        .finalizers()
+        .iter()
+        .filter(|it| *it != CLUSTER_PROVIDER)
+        .cloned()
+        .collect();
     write(api, object, &next).await
 }
 
@@ -39,9 +44,22 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let patch = json!({"metadata": {"resourceVersion": object.resource_version(), "finalizers": finalizers}});
-    match api.patch_metadata(&object.name_any(), &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }, &Patch::Merge(patch)).await {
+    match api
+        .patch_metadata(
+            &object.name_any(),
+            &PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            },
+            &Patch::Merge(patch),
+        )
+        .await
+    {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(Fault::api(format!("write the finalizers of {} {}", K::kind(&()), object.name_any()), &error)),
+        Err(error) => Err(Fault::api(
+            format!("write the finalizers of {} {}", K::kind(&()), object.name_any()),
+            &error,
+        )),
     }
 }

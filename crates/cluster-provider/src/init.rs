@@ -4,13 +4,22 @@ use crate::{
     names::{KUBERNETES_VERSION, LABEL_MANAGED_BY, MANAGER, PROFILE_HOST, PROFILE_HOSTED},
 };
 use anyhow::Context;
-use openmcp_reconcile::apply::{self, Mark};
+use openmcp_reconcile::{
+    apply::{self, Mark},
+    cluster::Connection,
+};
 use serde_json::{Value, json};
 
 /// Publishes the profiles. A profile of the same name that belongs to another provider is left alone and an error.
 pub(crate) async fn init(common: &Common) -> anyhow::Result<()> {
-    let client = kube::Client::try_default().await.context("no access to the platform cluster")?;
-    let mark = Mark { label: LABEL_MANAGED_BY, value: common.provider_name.clone() };
+    let client = Connection::infer(MANAGER)
+        .await
+        .context("no access to the platform cluster")?
+        .client();
+    let mark = Mark {
+        label: LABEL_MANAGED_BY,
+        value: common.provider_name.clone(),
+    };
     for name in [PROFILE_HOSTED, PROFILE_HOST] {
         apply::upsert(&client, MANAGER, &mark, profile(name, &common.provider_name))
             .await

@@ -36,10 +36,18 @@ mod tests {
 
     #[test]
     fn a_rendered_kubeconfig_is_read_by_kube() {
-        let text = render("https://127.0.0.1:6443", "CA", "reader", &Credentials::Token("t0"));
+        let text = render(
+            "https://127.0.0.1:6443",
+            "CA",
+            "reader",
+            &Credentials::Token("t0"),
+        );
         let config = kube::config::Kubeconfig::from_yaml(&text).unwrap();
         assert_eq!(config.current_context.as_deref(), Some("cluster"));
-        assert_eq!(config.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("https://127.0.0.1:6443"));
+        assert_eq!(
+            config.clusters[0].cluster.as_ref().unwrap().server.as_deref(),
+            Some("https://127.0.0.1:6443")
+        );
         assert_eq!(config.auth_infos[0].name, "reader");
     }
 }

@@ -23,7 +23,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::ServiceAccount, Self::Role, Self::ClusterRole, Self::RoleBinding, Self::ClusterRoleBinding];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::ServiceAccount,
+        Self::Role,
+        Self::ClusterRole,
+        Self::RoleBinding,
+        Self::ClusterRoleBinding,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -108,7 +114,12 @@ struct Planner {
 impl Planner {
     fn account(&mut self) {
         self.plan.namespaces.insert(TARGET_NAMESPACE.to_owned());
-        self.add(Kind::ServiceAccount, TARGET_NAMESPACE, &self.account.clone(), json!({"automountServiceAccountToken": false}));
+        self.add(
+            Kind::ServiceAccount,
+            TARGET_NAMESPACE,
+            &self.account.clone(),
+            json!({"automountServiceAccountToken": false}),
+        );
     }
 
     fn permission(&mut self, permission: &PermissionsRequest) {
@@ -121,9 +132,22 @@ impl Planner {
         }
         let rules = json!(permission.rules);
         let made_up = self.derived(&["permission", namespace, &rules.to_string()]);
-        let name = permission.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&made_up).to_owned();
-        let kind = if namespace.is_empty() { RoleKind::ClusterRole } else { RoleKind::Role };
-        let role = if namespace.is_empty() { Kind::ClusterRole } else { Kind::Role };
+        let name = permission
+            .name
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .unwrap_or(&made_up)
+            .to_owned();
+        let kind = if namespace.is_empty() {
+            RoleKind::ClusterRole
+        } else {
+            RoleKind::Role
+        };
+        let role = if namespace.is_empty() {
+            Kind::ClusterRole
+        } else {
+            Kind::Role
+        };
         self.add(role, namespace, &name, json!({"rules": rules}));
         self.bind(namespace, kind, &name);
     }
@@ -136,7 +160,11 @@ impl Planner {
     /// Binds a role to the ServiceAccount; without a namespace in the whole cluster.
     fn bind(&mut self, namespace: &str, kind: RoleKind, role: &str) {
         let name = self.derived(&["binding", namespace, kind.as_str(), role]);
-        let binding = if namespace.is_empty() { Kind::ClusterRoleBinding } else { Kind::RoleBinding };
+        let binding = if namespace.is_empty() {
+            Kind::ClusterRoleBinding
+        } else {
+            Kind::RoleBinding
+        };
         let body = json!({
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind.as_str(), "name": role},
             "subjects": [{"kind": "ServiceAccount", "name": self.account, "namespace": TARGET_NAMESPACE}],
@@ -157,7 +185,14 @@ impl Planner {
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.as_str());
         object["metadata"] = metadata;
-        self.plan.objects.insert(Id { kind, namespace: namespace.to_owned(), name: name.to_owned() }, object);
+        self.plan.objects.insert(
+            Id {
+                kind,
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+            object,
+        );
     }
 }
 
@@ -175,20 +210,41 @@ mod tests {
         of_token(&request, request.spec.token.as_ref().unwrap(), "hosted")
     }
     fn kinds(plan: &Plan) -> Vec<(Kind, &str)> {
-        plan.objects.keys().map(|id| (id.kind, id.namespace.as_str())).collect()
+        plan.objects
+            .keys()
+            .map(|id| (id.kind, id.namespace.as_str()))
+            .collect()
     }
 
     #[test]
     fn a_permission_with_a_namespace_is_a_role_there_and_the_namespace_is_made() {
-        let plan = plan(json!({"permissions": [{"namespace": "a", "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}]}));
-        assert_eq!(kinds(&plan), [(Kind::ServiceAccount, TARGET_NAMESPACE), (Kind::Role, "a"), (Kind::RoleBinding, "a")]);
+        let plan = plan(
+            json!({"permissions": [{"namespace": "a", "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}]}),
+        );
+        assert_eq!(
+            kinds(&plan),
+            [
+                (Kind::ServiceAccount, TARGET_NAMESPACE),
+                (Kind::Role, "a"),
+                (Kind::RoleBinding, "a")
+            ]
+        );
         assert!(plan.namespaces.contains("a"));
     }
 
     #[test]
     fn a_permission_without_a_namespace_is_a_cluster_role() {
-        let plan = plan(json!({"permissions": [{"name": "mine", "rules": [{"nonResourceURLs": ["/x"], "verbs": ["get"]}]}]}));
-        assert_eq!(kinds(&plan), [(Kind::ServiceAccount, TARGET_NAMESPACE), (Kind::ClusterRole, ""), (Kind::ClusterRoleBinding, "")]);
+        let plan = plan(
+            json!({"permissions": [{"name": "mine", "rules": [{"nonResourceURLs": ["/x"], "verbs": ["get"]}]}]}),
+        );
+        assert_eq!(
+            kinds(&plan),
+            [
+                (Kind::ServiceAccount, TARGET_NAMESPACE),
+                (Kind::ClusterRole, ""),
+                (Kind::ClusterRoleBinding, "")
+            ]
+        );
         assert!(plan.objects.keys().any(|id| id.name == "mine"));
         assert_eq!(plan.namespaces.len(), 1);
     }
@@ -202,7 +258,9 @@ mod tests {
 
     #[test]
     fn automatic_namespace_creation_can_be_switched_off() {
-        let plan = plan(json!({"permissions": [{"namespace": "a", "disableAutomaticNamespaceCreation": true, "rules": []}]}));
+        let plan = plan(
+            json!({"permissions": [{"namespace": "a", "disableAutomaticNamespaceCreation": true, "rules": []}]}),
+        );
         assert!(!plan.namespaces.contains("a"));
     }
 
@@ -215,21 +273,35 @@ mod tests {
         ]}));
         assert_eq!(
             kinds(&plan),
-            [(Kind::ServiceAccount, TARGET_NAMESPACE), (Kind::RoleBinding, "b"), (Kind::RoleBinding, "project-a"), (Kind::ClusterRoleBinding, "")]
-                .map(|it| it)
+            [
+                (Kind::ServiceAccount, TARGET_NAMESPACE),
+                (Kind::RoleBinding, "b"),
+                (Kind::RoleBinding, "project-a"),
+                (Kind::ClusterRoleBinding, "")
+            ]
+            .map(|it| it)
         );
     }
 
     #[test]
     fn every_object_is_marked_with_the_uid_of_its_request() {
         let plan = plan(json!({"roleRefs": [{"kind": "ClusterRole", "name": "view"}]}));
-        assert!(plan.objects.values().all(|object| object["metadata"]["labels"][LABEL_ACCESS_REQUEST] == "u-1"));
+        assert!(
+            plan.objects
+                .values()
+                .all(|object| object["metadata"]["labels"][LABEL_ACCESS_REQUEST] == "u-1")
+        );
     }
 
     #[test]
     fn other_content_is_another_object() {
         let rule = |verb: &str| json!({"permissions": [{"namespace": "a", "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]}]});
-        let names = |plan: Plan| plan.objects.into_keys().filter(|id| id.kind == Kind::Role).collect::<Vec<_>>();
+        let names = |plan: Plan| {
+            plan.objects
+                .into_keys()
+                .filter(|id| id.kind == Kind::Role)
+                .collect::<Vec<_>>()
+        };
         assert_ne!(names(plan(rule("get"))), names(plan(rule("list"))));
         assert_eq!(names(plan(rule("get"))), names(plan(rule("get"))));
     }

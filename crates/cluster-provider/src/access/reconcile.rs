@@ -17,7 +17,7 @@ use crate::{
         status::{READY as CLUSTER_READY, Record, live_conditions},
     },
     context::{Context, HostEndpoint, texts},
-    drift::{covers, same},
+    drift::same,
     finalizer,
     names::{LABEL_ACCESS_REQUEST, MANAGER, PROFILE_HOST, TARGET_NAMESPACE},
 };
@@ -53,9 +53,14 @@ pub(crate) struct AccessReconciler {
 pub(super) enum Resolved {
     Connected(Arc<Target>),
     /// Not reachable now; `reason` and `message` say why.
-    Waiting { reason: &'static str, message: String },
+    Waiting {
+        reason: &'static str,
+        message: String,
+    },
     /// There is nothing any more that could be reached.
-    Gone { message: String },
+    Gone {
+        message: String,
+    },
 }
 
 /// A verdict, and in how many seconds time itself asks for another look.
@@ -73,7 +78,11 @@ impl Reconciler for AccessReconciler {
             return Ok(Outcome::Settled);
         }
         let deleting = request.metadata.deletion_timestamp.is_some();
-        let step = if deleting { self.remove(&request).await } else { self.ensure(&request).await };
+        let step = if deleting {
+            self.remove(&request).await
+        } else {
+            self.ensure(&request).await
+        };
         match step {
             Ok(None) => Ok(Outcome::Settled),
             Ok(Some(step)) => {
@@ -96,8 +105,12 @@ impl AccessReconciler {
             return Ok(None);
         }
         let Some(wanted) = &request.spec.token else {
-            let message = "this provider's clusters take no OpenID Connect users yet: ask for spec.token instead";
-            return Ok(settled(Verdict::Denied { reason: "OIDCNotSupported", message: message.to_owned() }));
+            let message =
+                "this provider's clusters take no OpenID Connect users yet: ask for spec.token instead";
+            return Ok(settled(Verdict::Denied {
+                reason: "OIDCNotSupported",
+                message: message.to_owned(),
+            }));
         };
         let target = match self.resolve(request).await? {
             Resolved::Connected(target) => target,
@@ -112,7 +125,10 @@ impl AccessReconciler {
         let account_uid = self.apply(request, &target, &plan).await?;
         self.prune(request, &target, &plan).await?;
         let renewal = self.credentials(request, &target, &account_uid).await?;
-        Ok(Some(Step { verdict: Verdict::Granted, outcome: Outcome::Wake(renewal) }))
+        Ok(Some(Step {
+            verdict: Verdict::Granted,
+            outcome: Outcome::Wake(renewal),
+        }))
     }
 
     async fn remove(&self, request: &AccessRequest) -> Result<Option<Step>, Fault> {
@@ -120,9 +136,13 @@ impl AccessReconciler {
             return Ok(None);
         }
         let left = match self.resolve(request).await? {
-            Resolved::Connected(target) => delete::on_target(request, &target, &self.cx.provider).await.map(|()| None)?,
+            Resolved::Connected(target) => delete::on_target(request, &target, &self.cx.provider)
+                .await
+                .map(|()| None)?,
             Resolved::Gone { message } => Some(message),
-            Resolved::Waiting { .. } if !self.was_granted(request) => Some("access was never granted".to_owned()),
+            Resolved::Waiting { .. } if !self.was_granted(request) => {
+                Some("access was never granted".to_owned())
+            }
             Resolved::Waiting { reason, message } => {
                 let message = format!(
                     "{message}. What was made there for this access must be removed first: repair the cluster, or delete the Cluster object"
@@ -131,7 +151,12 @@ impl AccessReconciler {
             }
         };
         if let Some(why) = left {
-            self.publish(request, false, "TargetSkipped", format!("nothing was removed from the cluster: {why}"));
+            self.publish(
+                request,
+                false,
+                "TargetSkipped",
+                format!("nothing was removed from the cluster: {why}"),
+            );
         }
         delete::secret(&self.cx.client, request).await?;
         finalizer::remove(&self.api(request), request).await?;
@@ -141,22 +166,38 @@ impl AccessReconciler {
     /// Whether anybody can hold credentials of this request.
     fn was_granted(&self, request: &AccessRequest) -> bool {
         let namespace = request.namespace().unwrap_or_default();
-        request.status.as_ref().is_some_and(|status| status.secret_ref.is_some())
-            || self.cx.stores.access_secrets.get(&namespace, &secret_of_access_request(&request.name_any())).is_some()
+        request
+            .status
+            .as_ref()
+            .is_some_and(|status| status.secret_ref.is_some())
+            || self
+                .cx
+                .stores
+                .access_secrets
+                .get(&namespace, &secret_of_access_request(&request.name_any()))
+                .is_some()
     }
 
     /// Finds the target and connects to it. Sends nothing to it.
     async fn resolve(&self, request: &AccessRequest) -> Result<Resolved, Fault> {
-        if request.labels().get(labels::PROFILE).is_some_and(|profile| profile == PROFILE_HOST) {
+        if request
+            .labels()
+            .get(labels::PROFILE)
+            .is_some_and(|profile| profile == PROFILE_HOST)
+        {
             // The platform itself is always there, whatever became of the Cluster object.
             let target = self.targets.get(HOST_TARGET, "").unwrap_or_else(|| {
-                self.targets.connect(HOST_TARGET, "", self.cx.host.clone(), self.cx.client.clone())
+                self.targets
+                    .connect(HOST_TARGET, "", self.cx.host.clone(), self.cx.client.clone())
             });
             return Ok(Resolved::Connected(target));
         }
         let Some(reference) = &request.spec.cluster_ref else {
             let message = "spec.clusterRef is not set".to_owned();
-            return Ok(Resolved::Waiting { reason: "NoClusterRef", message });
+            return Ok(Resolved::Waiting {
+                reason: "NoClusterRef",
+                message,
+            });
         };
         match self.cx.stores.clusters.get(&reference.namespace, &reference.name) {
             Some(cluster) => self.connect(&cluster).await,
@@ -165,17 +206,30 @@ impl AccessReconciler {
     }
 
     async fn connect(&self, cluster: &Cluster) -> Result<Resolved, Fault> {
-        let name = format!("Cluster {}/{}", cluster.namespace().unwrap_or_default(), cluster.name_any());
+        let name = format!(
+            "Cluster {}/{}",
+            cluster.namespace().unwrap_or_default(),
+            cluster.name_any()
+        );
         let deleting = cluster.metadata.deletion_timestamp.is_some();
         let uid = cluster.uid().unwrap_or_default();
         let owner = owner(cluster);
-        let secret = self.cx.stores.control_plane_secrets.get(&owner.namespace, &owner.control_plane());
+        let secret = self
+            .cx
+            .stores
+            .control_plane_secrets
+            .get(&owner.namespace, &owner.control_plane());
         let identity = secret.map(|secret| Identity::from_files(texts(&secret)));
         let (Some(address), Some(identity)) = (Record::of(cluster).address, identity) else {
             return Ok(if deleting {
-                Resolved::Gone { message: format!("{name} is being deleted") }
+                Resolved::Gone {
+                    message: format!("{name} is being deleted"),
+                }
             } else {
-                Resolved::Waiting { reason: "ClusterNotReady", message: format!("{name} has no API server yet") }
+                Resolved::Waiting {
+                    reason: "ClusterNotReady",
+                    message: format!("{name} has no API server yet"),
+                }
             });
         };
         let fingerprint = identity.fingerprint();
@@ -183,34 +237,69 @@ impl AccessReconciler {
             return Ok(Resolved::Connected(target));
         }
         if deleting {
-            return Ok(Resolved::Gone { message: format!("{name} is being deleted") });
+            return Ok(Resolved::Gone {
+                message: format!("{name} is being deleted"),
+            });
         }
         if !conditions::is_true(live_conditions(cluster), CLUSTER_READY) {
-            return Ok(Resolved::Waiting { reason: "ClusterNotReady", message: format!("{name} is not Ready") });
+            return Ok(Resolved::Waiting {
+                reason: "ClusterNotReady",
+                message: format!("{name} is not Ready"),
+            });
         }
-        let broken = |error: &dyn std::error::Error| Fault::retry("IdentityIncomplete", format!("the identity of {name}: {error}"));
+        let broken = |error: &dyn std::error::Error| {
+            Fault::retry("IdentityIncomplete", format!("the identity of {name}: {error}"))
+        };
         let kubeconfig = admin_kubeconfig(&identity, address).map_err(|error| broken(&error))?;
-        let ca = identity.get(file::CA_CERT).map_err(|error| broken(&error))?.to_owned();
-        let client = Connection::from_kubeconfig(kubeconfig.as_bytes(), MANAGER).await?.client();
-        let endpoint = HostEndpoint { server: server_url(address), ca };
-        Ok(Resolved::Connected(self.targets.connect(&uid, &fingerprint, endpoint, client)))
+        let ca = identity
+            .get(file::CA_CERT)
+            .map_err(|error| broken(&error))?
+            .to_owned();
+        let client = Connection::from_kubeconfig(kubeconfig.as_bytes(), MANAGER)
+            .await?
+            .client();
+        let endpoint = HostEndpoint {
+            server: server_url(address),
+            ca,
+        };
+        Ok(Resolved::Connected(self.targets.connect(
+            &uid,
+            &fingerprint,
+            endpoint,
+            client,
+        )))
     }
 
     /// Absence from a store is no proof.
     async fn confirm_gone(&self, reference: &ObjectReference) -> Result<Resolved, Fault> {
         let api: Api<Cluster> = Api::namespaced(self.cx.client.clone(), &reference.namespace);
         let live = api.get_metadata_opt(&reference.name).await;
-        Ok(match live.map_err(|error| Fault::api(format!("read Cluster {reference}"), &error))? {
-            Some(_) => Resolved::Waiting { reason: "ClusterNotReady", message: format!("Cluster {reference} is new") },
-            None => Resolved::Gone { message: format!("Cluster {reference} does not exist") },
-        })
+        Ok(
+            match live.map_err(|error| Fault::api(format!("read Cluster {reference}"), &error))? {
+                Some(_) => Resolved::Waiting {
+                    reason: "ClusterNotReady",
+                    message: format!("Cluster {reference} is new"),
+                },
+                None => Resolved::Gone {
+                    message: format!("Cluster {reference} does not exist"),
+                },
+            },
+        )
     }
 
     /// Applies what differs. Returns the ServiceAccount's UID.
     async fn apply(&self, request: &AccessRequest, target: &Target, plan: &Plan) -> Result<String, Fault> {
         let granted = request.is_granted();
-        let lives = |id: &Id, object: &Value| target.get(id).is_some_and(|live| is_as_desired(&live, object));
-        let broken: Vec<(&Id, &Value)> = plan.objects.iter().filter(|(id, object)| !lives(id, object)).collect();
+        let lives = |id: &Id, object: &Value| {
+            target
+                .get(id)
+                .is_some_and(|live| apply::is_as_desired(&live, object))
+        };
+        let broken: Vec<(&Id, &Value)> = plan
+            .objects
+            .iter()
+            .filter(|(id, object)| !lives(id, object))
+            .collect();
         for namespace in &plan.namespaces {
             // After the grant a namespace is looked at only when something in it is missing.
             if !granted || broken.iter().any(|(id, _)| id.namespace == *namespace) {
@@ -222,20 +311,39 @@ impl AccessReconciler {
             .and_then(|id| target.get(id))
             .and_then(|live| live["metadata"]["uid"].as_str().map(str::to_owned))
             .unwrap_or_default();
-        let mark = Mark { label: LABEL_ACCESS_REQUEST, value: request.uid().unwrap_or_default() };
+        let mark = Mark {
+            label: LABEL_ACCESS_REQUEST,
+            value: request.uid().unwrap_or_default(),
+        };
         for (id, object) in &broken {
             let live = target.get(id);
-            if let Some(live) = live.as_ref().filter(|live| !same(&live["roleRef"], &object["roleRef"])) {
+            if let Some(live) = live
+                .as_ref()
+                .filter(|live| !same(&live["roleRef"], &object["roleRef"]))
+            {
                 // A role reference cannot be changed.
-                delete::object(&target.client, id, live["metadata"]["uid"].as_str().unwrap_or_default()).await?;
+                delete::object(
+                    &target.client,
+                    id,
+                    live["metadata"]["uid"].as_str().unwrap_or_default(),
+                )
+                .await?;
             }
             let applied = apply::ensure(&target.client, &mark, (*object).clone()).await?;
             if id.kind == Kind::ServiceAccount {
                 account_uid = applied["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
             }
-            if granted && request.status.as_ref().map(|status| status.observed_generation) == request.metadata.generation {
+            if granted
+                && request.status.as_ref().map(|status| status.observed_generation)
+                    == request.metadata.generation
+            {
                 let how = if live.is_some() { "changed" } else { "deleted" };
-                self.publish(request, true, "Repaired", format!("{id} was {how} on {}: restored", target.endpoint.server));
+                self.publish(
+                    request,
+                    true,
+                    "Repaired",
+                    format!("{id} was {how} on {}: restored", target.endpoint.server),
+                );
             }
         }
         Ok(account_uid)
@@ -244,28 +352,49 @@ impl AccessReconciler {
     /// Deletes what an earlier spec needed.
     async fn prune(&self, request: &AccessRequest, target: &Target, plan: &Plan) -> Result<(), Fault> {
         for (id, uid) in target.of_request(&request.uid().unwrap_or_default()) {
-            if !plan.objects.contains_key(&id) && delete::object(&target.client, &id, &uid).await? == Deletion::Gone {
-                tracing::info!(request = request.name_any(), "removed {id}, which is not asked for any more");
+            if !plan.objects.contains_key(&id)
+                && delete::object(&target.client, &id, &uid).await? == Deletion::Gone
+            {
+                tracing::info!(
+                    request = request.name_any(),
+                    "removed {id}, which is not asked for any more"
+                );
             }
         }
         Ok(())
     }
 
     /// Makes sure that the Secret holds a token that works; returns in how long it is to be renewed.
-    async fn credentials(&self, request: &AccessRequest, target: &Target, account_uid: &str) -> Result<std::time::Duration, Fault> {
+    async fn credentials(
+        &self,
+        request: &AccessRequest,
+        target: &Target,
+        account_uid: &str,
+    ) -> Result<std::time::Duration, Fault> {
         let (namespace, name) = (request.namespace().unwrap_or_default(), request.name_any());
         let account = plan::account_name(&namespace, &name);
         let now = jiff::Timestamp::now().as_second();
-        let stored = self.cx.stores.access_secrets.get(&namespace, &secret_of_access_request(&name));
-        let current = stored.and_then(|secret| token::current(&secret, &target.endpoint, &account, account_uid, now));
+        let stored = self
+            .cx
+            .stores
+            .access_secrets
+            .get(&namespace, &secret_of_access_request(&name));
+        let current =
+            stored.and_then(|secret| token::current(&secret, &target.endpoint, &account, account_uid, now));
         if let Some(issued) = current {
             return Ok(issued.renewal_in(now));
         }
         let issued = token::issue(&target.client, &account, account_uid, now).await?;
         let secret = token::secret(request, &self.cx.provider, &issued, &target.endpoint);
-        let mark = Mark { label: LABEL_ACCESS_REQUEST, value: request.uid().unwrap_or_default() };
+        let mark = Mark {
+            label: LABEL_ACCESS_REQUEST,
+            value: request.uid().unwrap_or_default(),
+        };
         apply::ensure(&self.cx.client, &mark, secret).await?;
-        tracing::info!(request = format!("{namespace}/{name}"), "issued a token for ServiceAccount {TARGET_NAMESPACE}/{account}");
+        tracing::info!(
+            request = format!("{namespace}/{name}"),
+            "issued a token for ServiceAccount {TARGET_NAMESPACE}/{account}"
+        );
         Ok(issued.renewal_in(now))
     }
 
@@ -274,7 +403,10 @@ impl AccessReconciler {
         let live = serde_json::to_value(&request.status).unwrap_or_default();
         apply_status(&self.api(request), request, &live, &desired, MANAGER).await?;
         let next = verdict.condition();
-        let known = request.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let known = request
+            .status
+            .as_ref()
+            .map_or(&[][..], |status| &status.conditions);
         let before = conditions::find(known, status::READY);
         if before.is_some_and(|before| before.reason == next.reason) {
             return Ok(());
@@ -284,7 +416,12 @@ impl AccessReconciler {
             Verdict::Waiting { .. } => (request.is_granted(), "Waiting"),
             Verdict::Denied { .. } => (true, phase::DENIED),
         };
-        self.publish(request, warning, reason, format!("{}: {}", next.reason, next.message));
+        self.publish(
+            request,
+            warning,
+            reason,
+            format!("{}: {}", next.reason, next.message),
+        );
         Ok(())
     }
 
@@ -293,17 +430,23 @@ impl AccessReconciler {
     }
 
     fn publish(&self, request: &AccessRequest, warning: bool, reason: &'static str, note: String) {
-        self.cx.recorder.publish(request.object_ref(&()), Note { warning, reason, action: "Reconcile", note });
+        self.cx.recorder.publish(
+            request.object_ref(&()),
+            Note {
+                warning,
+                reason,
+                action: "Reconcile",
+                note,
+            },
+        );
     }
 }
 
 fn settled(verdict: Verdict) -> Option<Step> {
-    Some(Step { verdict, outcome: Outcome::Settled })
-}
-
-/// Rules, subjects and role references must be the same to the last field; the rest must hold what is desired.
-fn is_as_desired(live: &Value, desired: &Value) -> bool {
-    covers(live, desired) && ["rules", "subjects", "roleRef"].iter().all(|field| same(&live[field], &desired[field]))
+    Some(Step {
+        verdict,
+        outcome: Outcome::Settled,
+    })
 }
 
 /// Creates the namespace if it is missing.
@@ -311,33 +454,23 @@ async fn ensure_namespace(client: &Client, name: &str) -> Result<(), Fault> {
     let api: Api<Namespace> = Api::all(client.clone());
     let failed = |error: &kube::Error| Fault::api(format!("create Namespace {name}"), error);
     match api.get_metadata_opt(name).await.map_err(|error| failed(&error))? {
-        Some(live) if live.metadata.deletion_timestamp.is_some() => {
-            Err(Fault::retry("NamespaceTerminating", format!("Namespace {name} is being deleted: it is made again afterwards")))
-        }
+        Some(live) if live.metadata.deletion_timestamp.is_some() => Err(Fault::retry(
+            "NamespaceTerminating",
+            format!("Namespace {name} is being deleted: it is made again afterwards"),
+        )),
         Some(_) => Ok(()),
         None => {
             let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))
                 .map_err(|error| Fault::bug(format!("Namespace {name}: {error}")))?;
-            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+            let params = PostParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PostParams::default()
+            };
             match api.create(&params, &namespace).await {
                 Ok(_) => Ok(()),
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
                 Err(error) => Err(failed(&error)),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_added_subject_is_drift_and_a_foreign_label_is_not() {
-        let desired = json!({"metadata": {"labels": {"a": "1"}}, "subjects": [{"kind": "ServiceAccount", "name": "x"}]});
-        let labelled = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "subjects": [{"kind": "ServiceAccount", "name": "x", "apiGroup": ""}]});
-        assert!(is_as_desired(&labelled, &desired));
-        let added = json!({"metadata": {"labels": {"a": "1"}}, "subjects": [{"kind": "ServiceAccount", "name": "x"}, {"kind": "User", "name": "eve"}]});
-        assert!(!is_as_desired(&added, &desired));
     }
 }

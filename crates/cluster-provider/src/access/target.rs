@@ -46,17 +46,35 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    pub(crate) fn new(wake_request: WakeRequest, wake_cluster: WakeCluster, shutdown: CancellationToken) -> Self {
-        Self { connected: Mutex::default(), wake_request, wake_cluster, shutdown }
+    pub(crate) fn new(
+        wake_request: WakeRequest,
+        wake_cluster: WakeCluster,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            connected: Mutex::default(),
+            wake_request,
+            wake_cluster,
+            shutdown,
+        }
     }
 
     /// The connection of that Cluster, if it has these credentials.
     pub(crate) fn get(&self, cluster_uid: &str, fingerprint: &str) -> Option<Arc<Target>> {
-        self.lock().get(cluster_uid).filter(|target| target.fingerprint == fingerprint).cloned()
+        self.lock()
+            .get(cluster_uid)
+            .filter(|target| target.fingerprint == fingerprint)
+            .cloned()
     }
 
     /// Connects, replacing an earlier connection. Sends nothing; the watches start by themselves.
-    pub(crate) fn connect(&self, cluster_uid: &str, fingerprint: &str, endpoint: HostEndpoint, client: Client) -> Arc<Target> {
+    pub(crate) fn connect(
+        &self,
+        cluster_uid: &str,
+        fingerprint: &str,
+        endpoint: HostEndpoint,
+        client: Client,
+    ) -> Arc<Target> {
         let stop = self.shutdown.child_token();
         let target = Arc::new(Target {
             endpoint,
@@ -70,10 +88,16 @@ impl Targets {
             _stop: stop.clone().drop_guard(),
         });
         self.lock().insert(cluster_uid.to_owned(), target.clone());
-        let (weak, wake, uid) = (Arc::downgrade(&target), self.wake_cluster.clone(), cluster_uid.to_owned());
+        let (weak, wake, uid) = (
+            Arc::downgrade(&target),
+            self.wake_cluster.clone(),
+            cluster_uid.to_owned(),
+        );
         tokio::spawn(async move {
             // Stores are cheap clones: waiting on them does not keep the connection alive.
-            let Some(stores) = weak.upgrade().map(|target| target.stores()) else { return };
+            let Some(stores) = weak.upgrade().map(|target| target.stores()) else {
+                return;
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = stores.synced() => wake(&uid),
@@ -94,18 +118,26 @@ impl Targets {
     {
         let wake = self.wake_request.clone();
         let config = watcher::Config::default().labels(LABEL_ACCESS_REQUEST);
-        watch(Api::all(client.clone()), config, stop.clone(), move |change: Change<K>| {
-            let owner = |object: &K| object.labels().get(LABEL_ACCESS_REQUEST).cloned();
-            let (now, before) = match &change {
-                // Everybody is woken once the first list is complete.
-                Change::Applied { first: true, .. } => return,
-                Change::Applied { object, old, .. } => (owner(object), old.as_deref().and_then(owner)),
-                other => (owner(other.object()), None),
-            };
-            for uid in now.iter().chain(before.iter().filter(|before| Some(*before) != now.as_ref())) {
-                wake(uid);
-            }
-        })
+        watch(
+            Api::all(client.clone()),
+            config,
+            stop.clone(),
+            move |change: Change<K>| {
+                let owner = |object: &K| object.labels().get(LABEL_ACCESS_REQUEST).cloned();
+                let (now, before) = match &change {
+                    // Everybody is woken once the first list is complete.
+                    Change::Applied { first: true, .. } => return,
+                    Change::Applied { object, old, .. } => (owner(object), old.as_deref().and_then(owner)),
+                    other => (owner(other.object()), None),
+                };
+                for uid in now
+                    .iter()
+                    .chain(before.iter().filter(|before| Some(*before) != now.as_ref()))
+                {
+                    wake(uid);
+                }
+            },
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Target>>> {
@@ -163,7 +195,12 @@ impl Target {
         collect(&mut found, Kind::Role, &self.roles, request_uid);
         collect(&mut found, Kind::ClusterRole, &self.cluster_roles, request_uid);
         collect(&mut found, Kind::RoleBinding, &self.role_bindings, request_uid);
-        collect(&mut found, Kind::ClusterRoleBinding, &self.cluster_role_bindings, request_uid);
+        collect(
+            &mut found,
+            Kind::ClusterRoleBinding,
+            &self.cluster_role_bindings,
+            request_uid,
+        );
         found
     }
 
@@ -188,8 +225,16 @@ where
     K::DynamicType: Eq + Hash,
 {
     for object in store.all() {
-        if object.labels().get(LABEL_ACCESS_REQUEST).is_some_and(|uid| uid == request_uid) {
-            let id = Id { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+        if object
+            .labels()
+            .get(LABEL_ACCESS_REQUEST)
+            .is_some_and(|uid| uid == request_uid)
+        {
+            let id = Id {
+                kind,
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+            };
             found.insert(id, object.uid().unwrap_or_default());
         }
     }

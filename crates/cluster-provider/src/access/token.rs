@@ -4,7 +4,10 @@ use super::plan::account_name;
 use crate::{
     context::{HostEndpoint, texts},
     kubeconfig::{self, Credentials},
-    names::{ANNOTATION_ACCESS_REQUEST, ANNOTATION_ACCOUNT, LABEL_ACCESS_REQUEST, LABEL_MANAGED_BY, TARGET_NAMESPACE},
+    names::{
+        ANNOTATION_ACCESS_REQUEST, ANNOTATION_ACCOUNT, LABEL_ACCESS_REQUEST, LABEL_MANAGED_BY,
+        TARGET_NAMESPACE,
+    },
 };
 use data_encoding::BASE64;
 use k8s_openapi::api::{
@@ -50,7 +53,13 @@ impl Issued {
 }
 
 /// What the Secret holds, if it is in every part what we wrote for this endpoint, and not yet due.
-pub(crate) fn current(secret: &Secret, endpoint: &HostEndpoint, account: &str, account_uid: &str, now: i64) -> Option<Issued> {
+pub(crate) fn current(
+    secret: &Secret,
+    endpoint: &HostEndpoint,
+    account: &str,
+    account_uid: &str,
+    now: i64,
+) -> Option<Issued> {
     let texts = texts(secret);
     let number = |key: &str| texts.get(key).and_then(|text| text.parse::<i64>().ok());
     let issued = Issued {
@@ -59,17 +68,29 @@ pub(crate) fn current(secret: &Secret, endpoint: &HostEndpoint, account: &str, a
         expires: number(EXPIRATION_TIMESTAMP)?,
         account_uid: secret.annotations().get(ANNOTATION_ACCOUNT)?.clone(),
     };
-    let intact = data(&issued, endpoint, account).iter().all(|(key, text)| texts.get(*key) == Some(text));
-    (intact && issued.account_uid == account_uid && now < issued.renewal() && secret.metadata.deletion_timestamp.is_none())
-        .then_some(issued)
+    let intact = data(&issued, endpoint, account)
+        .iter()
+        .all(|(key, text)| texts.get(*key) == Some(text));
+    (intact
+        && issued.account_uid == account_uid
+        && now < issued.renewal()
+        && secret.metadata.deletion_timestamp.is_none())
+    .then_some(issued)
 }
 
 /// The Secret to write.
-pub(crate) fn secret(request: &AccessRequest, provider: &str, issued: &Issued, endpoint: &HostEndpoint) -> Value {
+pub(crate) fn secret(
+    request: &AccessRequest,
+    provider: &str,
+    issued: &Issued,
+    endpoint: &HostEndpoint,
+) -> Value {
     let (namespace, name) = (request.namespace().unwrap_or_default(), request.name_any());
     let account = account_name(&namespace, &name);
-    let data: BTreeMap<&str, String> =
-        data(issued, endpoint, &account).into_iter().map(|(key, text)| (key, BASE64.encode(text.as_bytes()))).collect();
+    let data: BTreeMap<&str, String> = data(issued, endpoint, &account)
+        .into_iter()
+        .map(|(key, text)| (key, BASE64.encode(text.as_bytes())))
+        .collect();
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -94,7 +115,15 @@ pub(crate) fn secret(request: &AccessRequest, provider: &str, issued: &Issued, e
 
 fn data(issued: &Issued, endpoint: &HostEndpoint, account: &str) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
-        (KUBECONFIG, kubeconfig::render(&endpoint.server, &endpoint.ca, account, &Credentials::Token(&issued.token))),
+        (
+            KUBECONFIG,
+            kubeconfig::render(
+                &endpoint.server,
+                &endpoint.ca,
+                account,
+                &Credentials::Token(&issued.token),
+            ),
+        ),
         (TOKEN, issued.token.clone()),
         (HOST, endpoint.server.clone()),
         (CA, endpoint.ca.clone()),
@@ -104,10 +133,18 @@ fn data(issued: &Issued, endpoint: &HostEndpoint, account: &str) -> BTreeMap<&'s
 }
 
 /// Asks the target for a token of the account.
-pub(crate) async fn issue(client: &Client, account: &str, account_uid: &str, now: i64) -> Result<Issued, Fault> {
+pub(crate) async fn issue(
+    client: &Client,
+    account: &str,
+    account_uid: &str,
+    now: i64,
+) -> Result<Issued, Fault> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), TARGET_NAMESPACE);
     let request = TokenRequest {
-        spec: TokenRequestSpec { expiration_seconds: Some(LIFETIME_SECONDS), ..TokenRequestSpec::default() },
+        spec: Some(TokenRequestSpec {
+            expiration_seconds: Some(LIFETIME_SECONDS),
+            ..TokenRequestSpec::default()
+        }),
         ..TokenRequest::default()
     };
     let doing = format!("request a token of ServiceAccount {TARGET_NAMESPACE}/{account}");
@@ -115,9 +152,17 @@ pub(crate) async fn issue(client: &Client, account: &str, account_uid: &str, now
         .create_token_request(account, &PostParams::default(), &request)
         .await
         .map_err(|error| Fault::api(&doing, &error))?;
-    let status = answer.status.ok_or_else(|| Fault::retry("NoToken", format!("{doing}: the answer holds none")))?;
-    let expires = status.expiration_timestamp.0.as_second();
-    Ok(Issued { token: status.token, created: now, expires, account_uid: account_uid.to_owned() })
+    let issued = answer
+        .status
+        .and_then(|status| Some((status.token?, status.expiration_timestamp?.0.as_second())));
+    let (token, expires) =
+        issued.ok_or_else(|| Fault::retry("NoToken", format!("{doing}: the answer holds none")))?;
+    Ok(Issued {
+        token,
+        created: now,
+        expires,
+        account_uid: account_uid.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -126,13 +171,24 @@ mod tests {
     use super::*;
 
     fn endpoint() -> HostEndpoint {
-        HostEndpoint { server: "https://127.0.0.9:6443".into(), ca: "CA".into() }
+        HostEndpoint {
+            server: "https://127.0.0.9:6443".into(),
+            ca: "CA".into(),
+        }
     }
     fn issued() -> Issued {
-        Issued { token: "t".into(), created: 1_000, expires: 2_000, account_uid: "sa-1".into() }
+        Issued {
+            token: "t".into(),
+            created: 1_000,
+            expires: 2_000,
+            account_uid: "sa-1".into(),
+        }
     }
     fn written() -> Secret {
-        let request = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": {}})).unwrap();
+        let request = serde_json::from_value(
+            json!({"metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": {}}),
+        )
+        .unwrap();
         serde_json::from_value(secret(&request, "hosted", &issued(), &endpoint())).unwrap()
     }
     fn is_current(secret: &Secret, endpoint: &HostEndpoint, account_uid: &str, now: i64) -> bool {
@@ -149,7 +205,15 @@ mod tests {
     #[test]
     fn a_new_account_a_new_ca_and_an_edited_secret_need_a_new_token() {
         assert!(!is_current(&written(), &endpoint(), "sa-2", 1_100));
-        assert!(!is_current(&written(), &HostEndpoint { ca: "other".into(), ..endpoint() }, "sa-1", 1_100));
+        assert!(!is_current(
+            &written(),
+            &HostEndpoint {
+                ca: "other".into(),
+                ..endpoint()
+            },
+            "sa-1",
+            1_100
+        ));
         let mut edited = written();
         edited.data.as_mut().unwrap().remove(KUBECONFIG);
         assert!(!is_current(&edited, &endpoint(), "sa-1", 1_100));
@@ -158,6 +222,16 @@ mod tests {
     #[test]
     fn the_secret_has_the_keys_of_the_contract() {
         let keys: Vec<String> = written().data.unwrap().into_keys().collect();
-        assert_eq!(keys, ["ca.crt", "creationTimestamp", "expirationTimestamp", "host", "kubeconfig", "token"]);
+        assert_eq!(
+            keys,
+            [
+                "ca.crt",
+                "creationTimestamp",
+                "expirationTimestamp",
+                "host",
+                "kubeconfig",
+                "token"
+            ]
+        );
     }
 }

@@ -39,8 +39,16 @@ pub(super) async fn delete(cx: &Context, targets: &Targets, cluster: &Cluster) -
     }
     let foreign = foreign_finalizers(cluster);
     if !foreign.is_empty() {
-        let message = format!("still in use: waiting until these finalizers are gone: {}", foreign.join(", "));
-        return Ok(Step::report(Report::not_ready(phase::TERMINATING, "InUse", message, Record::of(cluster))));
+        let message = format!(
+            "still in use: waiting until these finalizers are gone: {}",
+            foreign.join(", ")
+        );
+        return Ok(Step::report(Report::not_ready(
+            phase::TERMINATING,
+            "InUse",
+            message,
+            Record::of(cluster),
+        )));
     }
     if cluster.spec.profile == PROFILE_HOSTED {
         let record = Record::of(cluster);
@@ -48,7 +56,12 @@ pub(super) async fn delete(cx: &Context, targets: &Targets, cluster: &Cluster) -
         if let Some(address) = record.address {
             targets.forget(&cluster.uid().unwrap_or_default());
             if let Some(waiting) = dismantle(cx, cluster, address).await? {
-                return Ok(Step::report(Report::not_ready(phase::TERMINATING, "Dismantling", waiting, record)));
+                return Ok(Step::report(Report::not_ready(
+                    phase::TERMINATING,
+                    "Dismantling",
+                    waiting,
+                    record,
+                )));
             }
         }
     }
@@ -60,7 +73,12 @@ pub(super) async fn delete(cx: &Context, targets: &Targets, cluster: &Cluster) -
 /// Who still uses the Cluster.
 pub(crate) fn foreign_finalizers(cluster: &Cluster) -> Vec<&str> {
     let ours = |it: &str| it == CLUSTER_PROVIDER || GARBAGE_COLLECTION.contains(&it);
-    cluster.finalizers().iter().map(String::as_str).filter(|it| !ours(it)).collect()
+    cluster
+        .finalizers()
+        .iter()
+        .map(String::as_str)
+        .filter(|it| !ours(it))
+        .collect()
 }
 
 /// Removes everything that was made for a hosted Cluster; `Some` says what is waited for.
@@ -71,13 +89,19 @@ async fn dismantle(cx: &Context, cluster: &Cluster, address: Ipv4Addr) -> Result
         return Ok(Some(waiting));
     }
     // Left over where somebody deleted the Deployment without its dependents.
-    for orphan in [remove::<ReplicaSet>(cx, &owner).await?, remove::<Pod>(cx, &owner).await?] {
+    for orphan in [
+        remove::<ReplicaSet>(cx, &owner).await?,
+        remove::<Pod>(cx, &owner).await?,
+    ] {
         if let Some(waiting) = orphan {
             return Err(Fault::retry("Dismantling", waiting));
         }
     }
     if listens(address).await {
-        let message = format!("a process still listens at {}: its etcd data is kept until it has ended", server_url(address));
+        let message = format!(
+            "a process still listens at {}: its etcd data is kept until it has ended",
+            server_url(address)
+        );
         return Err(Fault::retry("ApiServerStillRuns", message));
     }
     let access = match cx.etcd_access() {
@@ -88,18 +112,39 @@ async fn dismantle(cx: &Context, cluster: &Cluster, address: Ipv4Addr) -> Result
     let emptied = etcd
         .empty(&Subtree::below(&owner.etcd_prefix()))
         .await
-        .map_err(|error| Fault::retry("EtcdNotEmptied", format!("delete {} in etcd: {error}", owner.etcd_prefix())))?;
+        .map_err(|error| {
+            Fault::retry(
+                "EtcdNotEmptied",
+                format!("delete {} in etcd: {error}", owner.etcd_prefix()),
+            )
+        })?;
     if emptied.left > 0 {
-        let message = format!("{} keys below {} in etcd were written again after their deletion", emptied.left, owner.etcd_prefix());
+        let message = format!(
+            "{} keys below {} in etcd were written again after their deletion",
+            emptied.left,
+            owner.etcd_prefix()
+        );
         return Err(Fault::retry("EtcdNotEmptied", message));
     }
     if let Some(waiting) = remove::<Secret>(cx, &owner).await? {
         return Err(Fault::retry("Dismantling", waiting));
     }
     claim::release(&cx.client, &cx.namespace, &owner, address).await?;
-    tracing::info!(cluster = owner.name, keys = emptied.deleted, "removed the hosted control plane and its data");
+    tracing::info!(
+        cluster = owner.name,
+        keys = emptied.deleted,
+        "removed the hosted control plane and its data"
+    );
     let note = format!("the control plane and {} keys in etcd are gone", emptied.deleted);
-    cx.recorder.publish(cluster.object_ref(&()), Note { warning: false, reason: "Dismantled", action: "Delete", note });
+    cx.recorder.publish(
+        cluster.object_ref(&()),
+        Note {
+            warning: false,
+            reason: "Dismantled",
+            action: "Delete",
+            note,
+        },
+    );
     Ok(None)
 }
 
@@ -112,10 +157,16 @@ where
     let kind = K::kind(&());
     let api: Api<K> = Api::namespaced(cx.client.clone(), &owner.namespace);
     let live = find(&api, owner).await?;
-    for object in live.iter().filter(|object| object.metadata.deletion_timestamp.is_none()) {
+    for object in live
+        .iter()
+        .filter(|object| object.metadata.deletion_timestamp.is_none())
+    {
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Foreground),
-            preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: object.uid(),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         match api.delete(&object.name_any(), &params).await {
@@ -133,8 +184,15 @@ where
         return Ok(None);
     }
     let names: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
-    let waiting = format!("waiting until {kind} {} in namespace {} is gone", names.join(", "), owner.namespace);
-    if left.iter().all(|object| object.labels().contains_key(LABEL_CLUSTER)) {
+    let waiting = format!(
+        "waiting until {kind} {} in namespace {} is gone",
+        names.join(", "),
+        owner.namespace
+    );
+    if left
+        .iter()
+        .all(|object| object.labels().contains_key(LABEL_CLUSTER))
+    {
         return Ok(Some(waiting));
     }
     // Without the mark no watch tells when it is gone.
@@ -146,19 +204,38 @@ async fn find<K>(api: &Api<K>, owner: &Owner) -> Result<Vec<PartialObjectMeta<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let failed = |error: &kube::Error| Fault::api(format!("look for {} of Cluster {}", K::kind(&()), owner.name), error);
+    let failed = |error: &kube::Error| {
+        Fault::api(
+            format!("look for {} of Cluster {}", K::kind(&()), owner.name),
+            error,
+        )
+    };
     let marked = ListParams::default().labels(&format!("{LABEL_CLUSTER}={}", owner.uid));
-    let mut found = api.list_metadata(&marked).await.map_err(|error| failed(&error))?.items;
+    let mut found = api
+        .list_metadata(&marked)
+        .await
+        .map_err(|error| failed(&error))?
+        .items;
     let name = owner.control_plane();
     if !found.iter().any(|object| object.name_any() == name) {
-        let named = api.get_metadata_opt(&name).await.map_err(|error| failed(&error))?;
-        found.extend(named.filter(|it| it.owner_references().iter().any(|reference| reference.uid == owner.uid)));
+        let named = api
+            .get_metadata_opt(&name)
+            .await
+            .map_err(|error| failed(&error))?;
+        found.extend(named.filter(|it| {
+            it.owner_references()
+                .iter()
+                .any(|reference| reference.uid == owner.uid)
+        }));
     }
     Ok(found)
 }
 
 async fn listens(address: Ipv4Addr) -> bool {
-    matches!(tokio::time::timeout(LISTENING, TcpStream::connect((address, API_SERVER_PORT))).await, Ok(Ok(_)))
+    matches!(
+        tokio::time::timeout(LISTENING, TcpStream::connect((address, API_SERVER_PORT))).await,
+        Ok(Ok(_))
+    )
 }
 
 #[cfg(test)]

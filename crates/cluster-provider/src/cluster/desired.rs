@@ -4,7 +4,8 @@ use crate::{
     etcd::Access,
     kubeconfig::{self, Credentials},
     names::{
-        ANNOTATION_CLUSTER, ANNOTATION_CREDENTIALS, API_SERVER_PORT, CONTROLLER_MANAGER_PORT, LABEL_CLUSTER, LABEL_MANAGED_BY,
+        ANNOTATION_CLUSTER, ANNOTATION_CREDENTIALS, API_SERVER_PORT, CONTROLLER_MANAGER_PORT, LABEL_CLUSTER,
+        LABEL_MANAGED_BY,
     },
 };
 use openmcp_api::names::{name_hash, shorten};
@@ -55,7 +56,8 @@ impl Owner {
     /// Name of Secret, Deployment and of what is logged about them.
     pub(crate) fn control_plane(&self) -> String {
         // MAX_NAME leaves room for the hash, so shortening cannot fail.
-        shorten(&format!("{}-control-plane", self.name), MAX_NAME).unwrap_or_else(|_| name_hash(&[&self.name]))
+        shorten(&format!("{}-control-plane", self.name), MAX_NAME)
+            .unwrap_or_else(|_| name_hash(&[&self.name]))
     }
     /// The part of etcd that is this Cluster's alone.
     pub(crate) fn etcd_prefix(&self) -> String {
@@ -92,21 +94,45 @@ pub(crate) fn server_url(address: Ipv4Addr) -> String {
 }
 
 /// A kubeconfig for the platform's own access.
-pub(crate) fn admin_kubeconfig(identity: &Identity, address: Ipv4Addr) -> Result<String, super::pki::PkiError> {
-    let credentials =
-        Credentials::Certificate { certificate: identity.get(file::ADMIN_CERT)?, key: identity.get(file::ADMIN_KEY)? };
-    Ok(kubeconfig::render(&server_url(address), identity.get(file::CA_CERT)?, "cluster-provider", &credentials))
+pub(crate) fn admin_kubeconfig(
+    identity: &Identity,
+    address: Ipv4Addr,
+) -> Result<String, super::pki::PkiError> {
+    let credentials = Credentials::Certificate {
+        certificate: identity.get(file::ADMIN_CERT)?,
+        key: identity.get(file::ADMIN_KEY)?,
+    };
+    Ok(kubeconfig::render(
+        &server_url(address),
+        identity.get(file::CA_CERT)?,
+        "cluster-provider",
+        &credentials,
+    ))
 }
 
 /// Everything in the Secret: the identity and what follows from it and from the etcd access.
-pub(crate) fn files(identity: &Identity, etcd: &Access, address: Ipv4Addr) -> Result<BTreeMap<String, String>, super::pki::PkiError> {
-    let credentials =
-        Credentials::Certificate { certificate: identity.get(file::CONTROLLER_CERT)?, key: identity.get(file::CONTROLLER_KEY)? };
-    let config = kubeconfig::render(&server_url(address), identity.get(file::CA_CERT)?, "controller-manager", &credentials);
+pub(crate) fn files(
+    identity: &Identity,
+    etcd: &Access,
+    address: Ipv4Addr,
+) -> Result<BTreeMap<String, String>, super::pki::PkiError> {
+    let credentials = Credentials::Certificate {
+        certificate: identity.get(file::CONTROLLER_CERT)?,
+        key: identity.get(file::CONTROLLER_KEY)?,
+    };
+    let config = kubeconfig::render(
+        &server_url(address),
+        identity.get(file::CA_CERT)?,
+        "controller-manager",
+        &credentials,
+    );
     let mut files = identity.files().clone();
-    for (name, text) in
-        [(ETCD_CA, &etcd.ca), (ETCD_CERT, &etcd.certificate), (ETCD_KEY, &etcd.key), (CONTROLLER_KUBECONFIG, &config)]
-    {
+    for (name, text) in [
+        (ETCD_CA, &etcd.ca),
+        (ETCD_CERT, &etcd.certificate),
+        (ETCD_KEY, &etcd.key),
+        (CONTROLLER_KUBECONFIG, &config),
+    ] {
         files.insert(name.to_owned(), text.clone());
     }
     Ok(files)
@@ -114,8 +140,10 @@ pub(crate) fn files(identity: &Identity, etcd: &Access, address: Ipv4Addr) -> Re
 
 /// The Secret; `files` is everything that it holds.
 pub(crate) fn secret(owner: &Owner, provider: &str, files: &BTreeMap<String, String>) -> Value {
-    let data: BTreeMap<&str, String> =
-        files.iter().map(|(name, text)| (name.as_str(), data_encoding::BASE64.encode(text.as_bytes()))).collect();
+    let data: BTreeMap<&str, String> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), data_encoding::BASE64.encode(text.as_bytes())))
+        .collect();
     json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": owner.metadata(provider), "data": data})
 }
 
@@ -135,7 +163,10 @@ pub(crate) fn deployment(owner: &Owner, workload: &Workload<'_>) -> Value {
     let labels = owner.labels(workload.provider);
     let secret = owner.control_plane();
     let volume = |name: &str, files: &[&str]| {
-        let items: Vec<Value> = files.iter().map(|file| json!({"key": file, "path": file})).collect();
+        let items: Vec<Value> = files
+            .iter()
+            .map(|file| json!({"key": file, "path": file}))
+            .collect();
         json!({"name": name, "secret": {"secretName": secret, "items": items}})
     };
     json!({
@@ -175,7 +206,10 @@ pub(crate) fn deployment(owner: &Owner, workload: &Workload<'_>) -> Value {
 
 /// Changes whenever a file of the Secret does: certificates are read at start.
 fn credentials(files: &BTreeMap<String, String>) -> String {
-    let texts: Vec<&str> = files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]).collect();
+    let texts: Vec<&str> = files
+        .iter()
+        .flat_map(|(name, text)| [name.as_str(), text.as_str()])
+        .collect();
     name_hash(&texts)
 }
 
@@ -263,18 +297,35 @@ mod tests {
     use crate::cluster::pki;
 
     fn owner() -> Owner {
-        Owner { namespace: "mcp--1".into(), name: "mcp-2j47xs3f".into(), uid: "u-1".into() }
+        Owner {
+            namespace: "mcp--1".into(),
+            name: "mcp-2j47xs3f".into(),
+            uid: "u-1".into(),
+        }
     }
     fn etcd() -> Access {
-        Access { endpoints: "https://127.0.0.2:2379".into(), ca: "CA".into(), certificate: "CERT".into(), key: "KEY".into() }
+        Access {
+            endpoints: "https://127.0.0.2:2379".into(),
+            ca: "CA".into(),
+            certificate: "CERT".into(),
+            key: "KEY".into(),
+        }
     }
     fn build(address: Ipv4Addr) -> (BTreeMap<String, String>, Value) {
         let now = time::OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
-        let identity = pki::complete(pki::Identity::from_files(BTreeMap::new()), address, now).unwrap().0;
+        let identity = pki::complete(pki::Identity::from_files(BTreeMap::new()), address, now)
+            .unwrap()
+            .0;
         let (etcd, owner) = (etcd(), owner());
         let files = files(&identity, &etcd, address).unwrap();
-        let workload =
-            Workload { provider: "hosted", apiserver_image: "a", controller_manager_image: "c", address, etcd: &etcd, files: &files };
+        let workload = Workload {
+            provider: "hosted",
+            apiserver_image: "a",
+            controller_manager_image: "c",
+            address,
+            etcd: &etcd,
+            files: &files,
+        };
         let deployment = deployment(&owner, &workload);
         (files, deployment)
     }
@@ -291,7 +342,10 @@ mod tests {
     #[test]
     fn every_mounted_file_is_in_the_secret() {
         let (files, deployment) = build(Ipv4Addr::new(127, 0, 0, 9));
-        for volume in deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap() {
+        for volume in deployment["spec"]["template"]["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+        {
             for item in volume["secret"]["items"].as_array().unwrap() {
                 assert!(files.contains_key(item["key"].as_str().unwrap()), "{item}");
             }
@@ -300,8 +354,13 @@ mod tests {
 
     #[test]
     fn other_credentials_start_the_pods_anew() {
-        let template = |deployment: &Value| deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_CREDENTIALS].clone();
-        assert_ne!(template(&build(Ipv4Addr::new(127, 0, 0, 9)).1), template(&build(Ipv4Addr::new(127, 0, 0, 9)).1));
+        let template = |deployment: &Value| {
+            deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_CREDENTIALS].clone()
+        };
+        assert_ne!(
+            template(&build(Ipv4Addr::new(127, 0, 0, 9)).1),
+            template(&build(Ipv4Addr::new(127, 0, 0, 9)).1)
+        );
     }
 
     #[test]
@@ -310,6 +369,11 @@ mod tests {
         long.name = "x".repeat(200);
         assert!(long.control_plane().len() <= MAX_NAME);
         assert_eq!(owner().etcd_prefix(), "/hosted/u-1");
-        assert!(build(Ipv4Addr::new(127, 0, 0, 9)).1.to_string().contains("--etcd-prefix=/hosted/u-1"));
+        assert!(
+            build(Ipv4Addr::new(127, 0, 0, 9))
+                .1
+                .to_string()
+                .contains("--etcd-prefix=/hosted/u-1")
+        );
     }
 }

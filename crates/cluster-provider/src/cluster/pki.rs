@@ -5,8 +5,8 @@
 //! new identity, because then no client that trusts the old one can be served any more.
 use openmcp_api::names::name_hash;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
-    SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{
@@ -67,7 +67,9 @@ pub(crate) struct Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("fingerprint", &self.fingerprint())
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +96,10 @@ impl Identity {
     }
     /// One file, or which one is missing.
     pub(crate) fn get(&self, name: &'static str) -> Result<&str, PkiError> {
-        self.files.get(name).map(String::as_str).ok_or(PkiError::Missing(name))
+        self.files
+            .get(name)
+            .map(String::as_str)
+            .ok_or(PkiError::Missing(name))
     }
     /// A short, public name of the CA: changes exactly when the identity does.
     pub(crate) fn fingerprint(&self) -> String {
@@ -105,7 +110,11 @@ impl Identity {
     }
     fn seal(&self, address: Ipv4Addr) -> String {
         let address = address.to_string();
-        let parts: Vec<&str> = PARTS.iter().map(|part| self.part(part)).chain([address.as_str()]).collect();
+        let parts: Vec<&str> = PARTS
+            .iter()
+            .map(|part| self.part(part))
+            .chain([address.as_str()])
+            .collect();
         name_hash(&parts)
     }
     /// Whether all parts are those that were made for this address.
@@ -115,7 +124,11 @@ impl Identity {
 }
 
 /// Keeps what is intact of `existing` and makes what is missing or damaged.
-pub(crate) fn complete(existing: Identity, address: Ipv4Addr, now: OffsetDateTime) -> Result<(Identity, Repair), PkiError> {
+pub(crate) fn complete(
+    existing: Identity,
+    address: Ipv4Addr,
+    now: OffsetDateTime,
+) -> Result<(Identity, Repair), PkiError> {
     if existing.is_intact(address) {
         return Ok((existing, Repair::None));
     }
@@ -143,7 +156,12 @@ pub(crate) fn complete(existing: Identity, address: Ipv4Addr, now: OffsetDateTim
         (file::CONTROLLER_CERT, controller.0),
         (file::CONTROLLER_KEY, controller.1),
     ];
-    let mut made = Identity { files: files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect() };
+    let mut made = Identity {
+        files: files
+            .into_iter()
+            .map(|(name, text)| (name.to_owned(), text))
+            .collect(),
+    };
     made.files.insert(file::SEAL.to_owned(), made.seal(address));
     Ok((made, repair))
 }
@@ -166,22 +184,36 @@ impl Authority {
             return None;
         }
         let issuer = Issuer::from_ca_cert_pem(certificate, key).ok()?;
-        Some(Self { certificate: certificate.to_owned(), key_pem: key_pem.to_owned(), issuer })
+        Some(Self {
+            certificate: certificate.to_owned(),
+            key_pem: key_pem.to_owned(),
+            issuer,
+        })
     }
 
     fn make(now: OffsetDateTime) -> Result<Self, PkiError> {
         let mut params = params("openmcp hosted control plane", None, now)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate()?;
         let key_pem = key.serialize_pem();
         let certificate = params.self_signed(&key)?.pem();
-        Ok(Self { certificate, key_pem, issuer: Issuer::new(params, key) })
+        Ok(Self {
+            certificate,
+            key_pem,
+            issuer: Issuer::new(params, key),
+        })
     }
 
     fn serving(&self, address: Ipv4Addr, now: OffsetDateTime) -> Result<(String, String), PkiError> {
         let mut params = params("kube-apiserver", None, now)?;
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(address)));
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress(IpAddr::V4(address)));
         for name in ["kubernetes", "kubernetes.default", "kubernetes.default.svc"] {
             params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
         }
@@ -204,11 +236,17 @@ impl Authority {
     }
 }
 
-fn params(common_name: &str, organization: Option<&str>, now: OffsetDateTime) -> Result<CertificateParams, PkiError> {
+fn params(
+    common_name: &str,
+    organization: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     if let Some(organization) = organization {
-        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organization);
     }
     params.not_before = now - SKEW;
     params.not_after = now + VALIDITY;
@@ -226,7 +264,9 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap()
     }
     fn made() -> Identity {
-        complete(Identity::from_files(BTreeMap::new()), HERE, now()).unwrap().0
+        complete(Identity::from_files(BTreeMap::new()), HERE, now())
+            .unwrap()
+            .0
     }
 
     #[test]
@@ -240,7 +280,10 @@ mod tests {
     #[test]
     fn an_intact_identity_is_never_made_again() {
         let identity = made();
-        assert_eq!(complete(identity.clone(), HERE, now()).unwrap(), (identity, Repair::None));
+        assert_eq!(
+            complete(identity.clone(), HERE, now()).unwrap(),
+            (identity, Repair::None)
+        );
     }
 
     #[test]
@@ -251,7 +294,10 @@ mod tests {
         let (after, repair) = complete(damaged, HERE, now()).unwrap();
         assert_eq!(repair, Repair::Leaves);
         assert_eq!(after.fingerprint(), before.fingerprint());
-        assert_eq!(after.get(file::ISSUER_KEY).unwrap(), before.get(file::ISSUER_KEY).unwrap());
+        assert_eq!(
+            after.get(file::ISSUER_KEY).unwrap(),
+            before.get(file::ISSUER_KEY).unwrap()
+        );
         assert!(after.is_intact(HERE));
     }
 
@@ -260,13 +306,19 @@ mod tests {
         let before = made();
         let (after, repair) = complete(before.clone(), Ipv4Addr::new(127, 100, 128, 6), now()).unwrap();
         assert_eq!(repair, Repair::Leaves);
-        assert_ne!(after.get(file::SERVING_CERT).unwrap(), before.get(file::SERVING_CERT).unwrap());
+        assert_ne!(
+            after.get(file::SERVING_CERT).unwrap(),
+            before.get(file::SERVING_CERT).unwrap()
+        );
     }
 
     #[test]
     fn an_authority_whose_key_is_another_ones_is_not_used() {
         let mut mixed = made();
-        mixed.files.insert(file::CA_KEY.to_owned(), made().get(file::CA_KEY).unwrap().to_owned());
+        mixed.files.insert(
+            file::CA_KEY.to_owned(),
+            made().get(file::CA_KEY).unwrap().to_owned(),
+        );
         assert_eq!(complete(mixed, HERE, now()).unwrap().1, Repair::NewIdentity);
     }
 

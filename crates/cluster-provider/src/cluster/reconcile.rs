@@ -15,7 +15,9 @@ use crate::{
     context::Context,
     drift::covers,
     finalizer,
-    names::{ANNOTATION_CREDENTIALS, KUBERNETES_VERSION, LABEL_CLUSTER, MANAGER, PROFILE_HOST, PROFILE_HOSTED},
+    names::{
+        ANNOTATION_CREDENTIALS, KUBERNETES_VERSION, LABEL_CLUSTER, MANAGER, PROFILE_HOST, PROFILE_HOSTED,
+    },
 };
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
@@ -30,11 +32,7 @@ use openmcp_api::{
     keys::{annotations, labels},
 };
 use openmcp_reconcile::{
-    Fault, Key, Outcome, Reconciler,
-    apply::Mark,
-    cluster::Connection,
-    events::Note,
-    fault::Class,
+    Fault, Key, Outcome, Reconciler, apply::Mark, cluster::Connection, events::Note, fault::Class,
     status::apply_status,
 };
 use serde_json::{Value, json};
@@ -65,7 +63,9 @@ impl Step {
 
 impl Reconciler for ClusterReconciler {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
-        let Some(cluster) = self.cx.stores.clusters.get(&key.namespace, &key.name) else { return Ok(Outcome::Settled) };
+        let Some(cluster) = self.cx.stores.clusters.get(&key.namespace, &key.name) else {
+            return Ok(Outcome::Settled);
+        };
         if !is_served(&cluster) {
             return Ok(Outcome::Settled);
         }
@@ -108,49 +108,84 @@ fn failed(cluster: &Cluster, fault: &Fault) -> Option<Report> {
     if fault.class == Class::Retry && ready && cluster.metadata.deletion_timestamp.is_none() {
         return None;
     }
-    let phase = if cluster.metadata.deletion_timestamp.is_some() { phase::TERMINATING } else { phase::PROGRESSING };
+    let phase = if cluster.metadata.deletion_timestamp.is_some() {
+        phase::TERMINATING
+    } else {
+        phase::PROGRESSING
+    };
     let report = Report::not_ready(phase, fault.reason, fault.message.clone(), Record::of(cluster));
     let kept = conditions::find(status::live_conditions(cluster), status::CREDENTIALS);
     Some(match kept {
-        Some(live) => report.with(status::condition(status::CREDENTIALS, true, &live.reason, live.message.clone())),
+        Some(live) => report.with(status::condition(
+            status::CREDENTIALS,
+            true,
+            &live.reason,
+            live.message.clone(),
+        )),
         None => report,
     })
 }
 
 impl ClusterReconciler {
     async fn ensure(&self, cluster: &Cluster) -> Result<Step, Fault> {
-        let api: Api<Cluster> = Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
+        let api: Api<Cluster> =
+            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
         if !finalizer::is_set(cluster) {
             finalizer::add(&api, cluster).await?;
             // The change wakes this Cluster again.
             return Ok(Step::Done);
         }
         if let Some(version) = unsupported_version(cluster) {
-            let message = format!("spec.kubernetes.version {version} is not offered: use {KUBERNETES_VERSION} or leave it out");
-            return Ok(Step::report(Report::not_ready(phase::PROGRESSING, "UnsupportedVersion", message, Record::of(cluster))));
+            let message = format!(
+                "spec.kubernetes.version {version} is not offered: use {KUBERNETES_VERSION} or leave it out"
+            );
+            return Ok(Step::report(Report::not_ready(
+                phase::PROGRESSING,
+                "UnsupportedVersion",
+                message,
+                Record::of(cluster),
+            )));
         }
-        if cluster.spec.profile == PROFILE_HOST { self.host(cluster).await } else { self.hosted(cluster).await }
+        if cluster.spec.profile == PROFILE_HOST {
+            self.host(cluster).await
+        } else {
+            self.hosted(cluster).await
+        }
     }
 
     /// The platform cluster itself: nothing to make.
     async fn host(&self, cluster: &Cluster) -> Result<Step, Fault> {
         let server = self.cx.host.server.clone();
-        if !conditions::is_true(status::live_conditions(cluster), status::READY) || !self.is_labelled(cluster, &server) {
+        if !conditions::is_true(status::live_conditions(cluster), status::READY)
+            || !self.is_labelled(cluster, &server)
+        {
             let version = confirm(&self.cx.client).await?;
             self.label(cluster, &version, &server).await?;
         }
-        Ok(Step::report(Report::ready("this is the platform cluster itself", server, Record::default())))
+        Ok(Step::report(Report::ready(
+            "this is the platform cluster itself",
+            server,
+            Record::default(),
+        )))
     }
 
     async fn hosted(&self, cluster: &Cluster) -> Result<Step, Fault> {
         let owner = owner(cluster);
         let address = self.address(cluster, &owner).await?;
-        let mut record =
-            Record { address: Some(address), etcd_prefix: Some(owner.etcd_prefix()), identity: Record::of(cluster).identity };
+        let mut record = Record {
+            address: Some(address),
+            etcd_prefix: Some(owner.etcd_prefix()),
+            identity: Record::of(cluster).identity,
+        };
         let etcd = match self.cx.etcd_access() {
             Ok(etcd) => etcd,
             Err(missing) => {
-                return Ok(Step::report(Report::not_ready(phase::PROGRESSING, "EtcdAccessMissing", missing, record)));
+                return Ok(Step::report(Report::not_ready(
+                    phase::PROGRESSING,
+                    "EtcdAccessMissing",
+                    missing,
+                    record,
+                )));
             }
         };
         let credentials = secret::ensure(&self.cx, &owner, &etcd, address).await?;
@@ -172,13 +207,19 @@ impl ClusterReconciler {
         let template = &deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_CREDENTIALS];
         let server = desired::server_url(address);
         let report = match status::pods(&self.pods(&owner), template.as_str().unwrap_or_default()) {
-            Pods::NotReady { reason, message } => Report::not_ready(phase::PROGRESSING, &reason, message, record),
+            Pods::NotReady { reason, message } => {
+                Report::not_ready(phase::PROGRESSING, &reason, message, record)
+            }
             Pods::Ready => {
                 if !status::was_ready(cluster, &identity) || !self.is_labelled(cluster, &server) {
                     let version = confirm(&connect(&credentials, address).await?).await?;
                     self.label(cluster, &version, &server).await?;
                 }
-                Report::ready("the API server answers and its system namespace exists", server, record)
+                Report::ready(
+                    "the API server answers and its system namespace exists",
+                    server,
+                    record,
+                )
             }
         };
         Ok(Step::report(report.with(issued)))
@@ -192,16 +233,36 @@ impl ClusterReconciler {
         }
         let range: Range = self.cx.hosting.address_range;
         let others = self.cx.stores.clusters.all();
-        let taken: HashSet<Ipv4Addr> =
-            others.iter().filter(|other| other.uid() != cluster.uid()).filter_map(|other| Record::of(other).address).collect();
-        let address = claim::claim(&self.cx.client, &self.cx.namespace, &self.cx.provider, owner, range, taken).await?;
-        let record = Record { address: Some(address), etcd_prefix: Some(owner.etcd_prefix()), ..record };
-        let report = Report::not_ready(phase::PROGRESSING, "AddressReserved", format!("the API server will be at {address}"), record);
+        let taken: HashSet<Ipv4Addr> = others
+            .iter()
+            .filter(|other| other.uid() != cluster.uid())
+            .filter_map(|other| Record::of(other).address)
+            .collect();
+        let address = claim::claim(
+            &self.cx.client,
+            &self.cx.namespace,
+            &self.cx.provider,
+            owner,
+            range,
+            taken,
+        )
+        .await?;
+        let record = Record {
+            address: Some(address),
+            etcd_prefix: Some(owner.etcd_prefix()),
+            ..record
+        };
+        let report = Report::not_ready(
+            phase::PROGRESSING,
+            "AddressReserved",
+            format!("the API server will be at {address}"),
+            record,
+        );
         self.show(cluster, &report).await?;
         Ok(address)
     }
 
-    /// Applies the Deployment if it does not live as desired, and removes what others added to its lists.
+    /// Applies the Deployment if it does not live as desired.
     async fn enforce(&self, cluster: &Cluster, owner: &Owner, deployment: &Value) -> Result<(), Fault> {
         let name = owner.control_plane();
         let live = self.cx.stores.deployments.get(&owner.namespace, &name);
@@ -209,21 +270,24 @@ impl ClusterReconciler {
         if live.as_ref().is_some_and(|live| covers(live, deployment)) {
             return Ok(());
         }
-        let mark = Mark { label: LABEL_CLUSTER, value: owner.uid.clone() };
-        let applied = apply::ensure(&self.cx.client, &mark, deployment.clone()).await?;
-        if !covers(&applied, deployment) {
-            let version = applied["metadata"]["resourceVersion"].clone();
-            let patch = json!({"metadata": {"resourceVersion": version}, "spec": deployment["spec"]});
-            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-            apply::api_for(&self.cx.client, deployment)
-                .patch(&name, &params, &Patch::Merge(patch))
-                .await
-                .map_err(|error| Fault::api(format!("restore Deployment {name}"), &error))?;
-        }
+        let mark = Mark {
+            label: LABEL_CLUSTER,
+            value: owner.uid.clone(),
+        };
+        apply::ensure(&self.cx.client, &mark, deployment.clone()).await?;
         let was_up = conditions::is_true(status::live_conditions(cluster), status::READY);
         if was_up {
-            let how = if live.is_some() { "was changed" } else { "was deleted" };
-            self.publish(cluster, true, "Repaired", format!("Deployment {}/{name} {how}: restored", owner.namespace));
+            let how = if live.is_some() {
+                "was changed"
+            } else {
+                "was deleted"
+            };
+            self.publish(
+                cluster,
+                true,
+                "Repaired",
+                format!("Deployment {}/{name} {how}: restored", owner.namespace),
+            );
         }
         Ok(())
     }
@@ -236,12 +300,16 @@ impl ClusterReconciler {
     fn is_labelled(&self, cluster: &Cluster, server: &str) -> bool {
         cluster.labels().get(labels::PROVIDER) == Some(&self.cx.provider)
             && cluster.labels().contains_key(labels::K8S_VERSION)
-            && cluster.annotations().get(annotations::PROVIDER_INFO).is_some_and(|info| *info == provider_info(cluster, server))
+            && cluster
+                .annotations()
+                .get(annotations::PROVIDER_INFO)
+                .is_some_and(|info| *info == provider_info(cluster, server))
     }
 
     /// Writes what `kubectl get clusters` shows beside the status (contract §11.1).
     async fn label(&self, cluster: &Cluster, version: &str, server: &str) -> Result<(), Fault> {
-        let api: Api<Cluster> = Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
+        let api: Api<Cluster> =
+            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
         let patch = json!({
             "apiVersion": Cluster::api_version(&()), "kind": Cluster::kind(&()),
             "metadata": {
@@ -251,28 +319,47 @@ impl ClusterReconciler {
                 "annotations": {annotations::PROVIDER_INFO: provider_info(cluster, server)},
             },
         });
-        api.patch_metadata(&cluster.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
-            .await
-            .map_err(|error| Fault::api(format!("label Cluster {}", cluster.name_any()), &error))?;
+        api.patch_metadata(
+            &cluster.name_any(),
+            &PatchParams::apply(MANAGER).force(),
+            &Patch::Apply(patch),
+        )
+        .await
+        .map_err(|error| Fault::api(format!("label Cluster {}", cluster.name_any()), &error))?;
         Ok(())
     }
 
     /// Writes the status if it differs, and an Event if the Ready condition turned.
     async fn show(&self, cluster: &Cluster, report: &Report) -> Result<(), Fault> {
-        let api: Api<Cluster> = Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
+        let api: Api<Cluster> =
+            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
         let desired = report.status(cluster, jiff::Timestamp::now());
         let live = serde_json::to_value(&cluster.status).unwrap_or_default();
         apply_status(&api, cluster, &live, &desired, MANAGER).await?;
         for observed in &report.conditions {
             let before = conditions::find(status::live_conditions(cluster), &observed.type_);
-            let status_text = if observed.status == Some(true) { conditions::TRUE } else { conditions::FALSE };
+            let status_text = if observed.status == Some(true) {
+                conditions::TRUE
+            } else {
+                conditions::FALSE
+            };
             if before.is_some_and(|before| before.status == status_text && before.reason == observed.reason) {
                 continue;
             }
             if observed.type_ == status::READY {
-                let reason = if observed.status == Some(true) { "Ready" } else { "NotReady" };
-                let warning = before.is_some_and(|before| before.status == conditions::TRUE) && observed.status != Some(true);
-                self.publish(cluster, warning, reason, format!("{}: {}", observed.reason, observed.message));
+                let reason = if observed.status == Some(true) {
+                    "Ready"
+                } else {
+                    "NotReady"
+                };
+                let warning = before.is_some_and(|before| before.status == conditions::TRUE)
+                    && observed.status != Some(true);
+                self.publish(
+                    cluster,
+                    warning,
+                    reason,
+                    format!("{}: {}", observed.reason, observed.message),
+                );
             } else if observed.reason == status::REISSUED {
                 self.publish(cluster, true, "CredentialsReissued", observed.message.clone());
             }
@@ -281,37 +368,72 @@ impl ClusterReconciler {
     }
 
     fn publish(&self, cluster: &Cluster, warning: bool, reason: &'static str, note: String) {
-        self.cx.recorder.publish(cluster.object_ref(&()), Note { warning, reason, action: "Reconcile", note });
+        self.cx.recorder.publish(
+            cluster.object_ref(&()),
+            Note {
+                warning,
+                reason,
+                action: "Reconcile",
+                note,
+            },
+        );
     }
 }
 
 fn provider_info(cluster: &Cluster, server: &str) -> String {
-    if cluster.spec.profile == PROFILE_HOST { format!("platform cluster at {server}") } else { format!("hosted control plane at {server}") }
+    if cluster.spec.profile == PROFILE_HOST {
+        format!("platform cluster at {server}")
+    } else {
+        format!("hosted control plane at {server}")
+    }
 }
 
 /// The version that is wanted, if it is not the one that is offered.
 fn unsupported_version(cluster: &Cluster) -> Option<&str> {
-    let wanted = cluster.spec.kubernetes.as_ref()?.version.as_deref().filter(|it| !it.is_empty())?;
+    let wanted = cluster
+        .spec
+        .kubernetes
+        .as_ref()?
+        .version
+        .as_deref()
+        .filter(|it| !it.is_empty())?;
     (wanted.trim_start_matches('v') != KUBERNETES_VERSION).then_some(wanted)
 }
 
 async fn connect(credentials: &Credentials, address: Ipv4Addr) -> Result<Client, Fault> {
     let kubeconfig = desired::admin_kubeconfig(&credentials.identity, address)
         .map_err(|error| Fault::bug(format!("admin kubeconfig: {error}")))?;
-    Ok(Connection::from_kubeconfig(kubeconfig.as_bytes(), MANAGER).await?.client())
+    Ok(Connection::from_kubeconfig(kubeconfig.as_bytes(), MANAGER)
+        .await?
+        .client())
 }
 
 /// Makes sure that the API server answers and that its system namespace exists, which it does a moment later. Returns
 /// its version without the leading `v`.
 async fn confirm(client: &Client) -> Result<String, Fault> {
     let answers = async {
-        let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| Fault::bug(error.to_string()))?;
-        client.request_text(request).await.map_err(|error| Fault::api("ask /readyz", &error))?;
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        await_condition(namespaces, "kube-system", |live: Option<&Namespace>| live.is_some())
+        let request = http::Request::get("/readyz")
+            .body(Vec::new())
+            .map_err(|error| Fault::bug(error.to_string()))?;
+        client
+            .request_text(request)
             .await
-            .map_err(|error| Fault::retry("ApiServerNotReady", format!("wait for namespace kube-system: {error}")))?;
-        let version = client.apiserver_version().await.map_err(|error| Fault::api("ask /version", &error))?;
+            .map_err(|error| Fault::api("ask /readyz", &error))?;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        await_condition(namespaces, "kube-system", |live: Option<&Namespace>| {
+            live.is_some()
+        })
+        .await
+        .map_err(|error| {
+            Fault::retry(
+                "ApiServerNotReady",
+                format!("wait for namespace kube-system: {error}"),
+            )
+        })?;
+        let version = client
+            .apiserver_version()
+            .await
+            .map_err(|error| Fault::api("ask /version", &error))?;
         Ok(version.git_version.trim_start_matches('v').to_owned())
     };
     match tokio::time::timeout(CONFIRMATION, answers).await {
@@ -319,7 +441,10 @@ async fn confirm(client: &Client) -> Result<String, Fault> {
         Err(_) => Err(Fault::new(
             Class::Unreachable,
             "ApiServerNotReady",
-            format!("the API server's pod is ready, but it did not answer within {} s", CONFIRMATION.as_secs()),
+            format!(
+                "the API server's pod is ready, but it did not answer within {} s",
+                CONFIRMATION.as_secs()
+            ),
         )),
     }
 }

@@ -39,8 +39,12 @@ pub(crate) struct Record {
 impl Record {
     /// As recorded; what is not readable counts as not recorded.
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        let raw = cluster.status.as_ref().and_then(|status| status.provider_status.clone());
-        raw.and_then(|raw| serde_json::from_value(raw).ok()).unwrap_or_default()
+        let raw = cluster
+            .status
+            .as_ref()
+            .and_then(|status| status.provider_status.clone());
+        raw.and_then(|raw| serde_json::from_value(raw).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -56,13 +60,28 @@ pub(crate) struct Report {
 
 impl Report {
     /// On the way, or back to it: `reason` and `message` say what is waited for.
-    pub(crate) fn not_ready(phase: &'static str, reason: &str, message: impl Into<String>, record: Record) -> Self {
+    pub(crate) fn not_ready(
+        phase: &'static str,
+        reason: &str,
+        message: impl Into<String>,
+        record: Record,
+    ) -> Self {
         let server = record.address.map(server_url);
-        Self { phase, conditions: vec![condition(READY, false, reason, message)], server, record }
+        Self {
+            phase,
+            conditions: vec![condition(READY, false, reason, message)],
+            server,
+            record,
+        }
     }
 
     pub(crate) fn ready(message: impl Into<String>, server: String, record: Record) -> Self {
-        Self { phase: phase::READY, conditions: vec![condition(READY, true, "ApiServerReady", message)], server: Some(server), record }
+        Self {
+            phase: phase::READY,
+            conditions: vec![condition(READY, true, "ApiServerReady", message)],
+            server: Some(server),
+            record,
+        }
     }
 
     pub(crate) fn with(mut self, condition: Observed) -> Self {
@@ -73,7 +92,10 @@ impl Report {
     /// The whole status to be written.
     pub(crate) fn status(&self, cluster: &Cluster, now: jiff::Timestamp) -> ClusterStatus {
         let generation = cluster.metadata.generation.unwrap_or_default();
-        let endpoint = |name: &str, url: &String| Endpoint { name: name.to_owned(), url: url.clone() };
+        let endpoint = |name: &str, url: &String| Endpoint {
+            name: name.to_owned(),
+            url: url.clone(),
+        };
         ClusterStatus {
             observed_generation: generation,
             phase: self.phase.to_owned(),
@@ -95,11 +117,17 @@ pub(crate) fn live_conditions(cluster: &Cluster) -> &[Condition] {
 
 /// Whether the Cluster was Ready when it was last looked at, with this identity.
 pub(crate) fn was_ready(cluster: &Cluster, identity: &str) -> bool {
-    conditions::is_true(live_conditions(cluster), READY) && Record::of(cluster).identity.as_deref() == Some(identity)
+    conditions::is_true(live_conditions(cluster), READY)
+        && Record::of(cluster).identity.as_deref() == Some(identity)
 }
 
 pub(crate) fn condition(type_: &str, holds: bool, reason: &str, message: impl Into<String>) -> Observed {
-    Observed { type_: type_.to_owned(), status: Some(holds), reason: reason.to_owned(), message: message.into() }
+    Observed {
+        type_: type_.to_owned(),
+        status: Some(holds),
+        reason: reason.to_owned(),
+        message: message.into(),
+    }
 }
 
 /// The condition about the identity: `Reissued` from the moment when another CA than the recorded one is found.
@@ -116,7 +144,12 @@ pub(crate) fn credentials(cluster: &Cluster, identity: &str, secret: &str, now: 
         ),
         _ => match conditions::find(live_conditions(cluster), CREDENTIALS) {
             Some(live) => condition(CREDENTIALS, true, &live.reason, live.message.clone()),
-            None => condition(CREDENTIALS, true, "Issued", format!("CA, certificates and keys are in Secret {secret}")),
+            None => condition(
+                CREDENTIALS,
+                true,
+                "Issued",
+                format!("CA, certificates and keys are in Secret {secret}"),
+            ),
         },
     }
 }
@@ -132,46 +165,84 @@ pub(crate) enum Pods {
 pub(crate) fn pods(pods: &[Arc<Pod>], credentials: &str) -> Pods {
     let current = |pod: &&Arc<Pod>| {
         pod.metadata.deletion_timestamp.is_none()
-            && pod.metadata.annotations.as_ref().and_then(|it| it.get(ANNOTATION_CREDENTIALS)).map(String::as_str) == Some(credentials)
+            && pod
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|it| it.get(ANNOTATION_CREDENTIALS))
+                .map(String::as_str)
+                == Some(credentials)
     };
     let candidates: Vec<&Arc<Pod>> = pods.iter().filter(current).collect();
-    if candidates.iter().any(|pod| pod_condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")) {
+    if candidates
+        .iter()
+        .any(|pod| pod_condition(pod, "Ready").is_some_and(|(status, ..)| status == "True"))
+    {
         return Pods::Ready;
     }
     let causes = candidates.iter().map(|pod| cause(pod));
     // A container that fails says more than a pod that waits.
-    causes.max_by_key(|cause| matches!(cause, Pods::NotReady { reason, .. } if reason != STARTING)).unwrap_or_else(|| Pods::NotReady {
-        reason: STARTING.to_owned(),
-        message: "waiting for the control plane's pod to be made".to_owned(),
-    })
+    causes
+        .max_by_key(|cause| matches!(cause, Pods::NotReady { reason, .. } if reason != STARTING))
+        .unwrap_or_else(|| Pods::NotReady {
+            reason: STARTING.to_owned(),
+            message: "waiting for the control plane's pod to be made".to_owned(),
+        })
 }
 
 const STARTING: &str = "ControlPlaneStarting";
 
 fn cause(pod: &Pod) -> Pods {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
     if let Some((reason, message)) = statuses.filter_map(failing).next() {
-        return Pods::NotReady { reason, message: format!("pod {name}: {message}") };
+        return Pods::NotReady {
+            reason,
+            message: format!("pod {name}: {message}"),
+        };
     }
     for type_ in ["PodScheduled", "Initialized", "ContainersReady", "Ready"] {
         if let Some((status, reason, message)) = pod_condition(pod, type_)
             && status != "True"
         {
-            let reason = if type_ == "PodScheduled" && !reason.is_empty() { reason } else { STARTING };
-            let message = if message.is_empty() { "is starting" } else { message };
-            return Pods::NotReady { reason: reason.to_owned(), message: format!("pod {name}: {message}") };
+            let reason = if type_ == "PodScheduled" && !reason.is_empty() {
+                reason
+            } else {
+                STARTING
+            };
+            let message = if message.is_empty() {
+                "is starting"
+            } else {
+                message
+            };
+            return Pods::NotReady {
+                reason: reason.to_owned(),
+                message: format!("pod {name}: {message}"),
+            };
         }
     }
-    Pods::NotReady { reason: STARTING.to_owned(), message: format!("pod {name} is starting") }
+    Pods::NotReady {
+        reason: STARTING.to_owned(),
+        message: format!("pod {name} is starting"),
+    }
 }
 
 /// Reason and message of a container that ended or cannot start.
 fn failing(status: &ContainerStatus) -> Option<(String, String)> {
     let state = status.state.as_ref()?;
-    let ended = state.terminated.as_ref().or_else(|| status.last_state.as_ref()?.terminated.as_ref());
+    let ended = state
+        .terminated
+        .as_ref()
+        .or_else(|| status.last_state.as_ref()?.terminated.as_ref());
     let exit = ended.map(|ended| {
-        let message = ended.message.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        let message = ended
+            .message
+            .as_deref()
+            .map(|text| format!(": {text}"))
+            .unwrap_or_default();
         format!("exit code {}{message}", ended.exit_code)
     });
     if let Some(waiting) = &state.waiting {
@@ -179,16 +250,40 @@ fn failing(status: &ContainerStatus) -> Option<(String, String)> {
         if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
             return None;
         }
-        let details = [waiting.message.clone(), exit].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        return Some((reason.to_owned(), format!("container {}: {reason}: {details}", status.name)));
+        let details = [waiting.message.clone(), exit]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; ");
+        return Some((
+            reason.to_owned(),
+            format!("container {}: {reason}: {details}", status.name),
+        ));
     }
     state.terminated.as_ref()?;
-    Some(("ContainerEnded".to_owned(), format!("container {} ended with {}", status.name, exit.unwrap_or_default())))
+    Some((
+        "ContainerEnded".to_owned(),
+        format!(
+            "container {} ended with {}",
+            status.name,
+            exit.unwrap_or_default()
+        ),
+    ))
 }
 
 fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, &'a str, &'a str)> {
-    let found = pod.status.as_ref()?.conditions.as_ref()?.iter().find(|it| it.type_ == type_)?;
-    Some((&found.status, found.reason.as_deref().unwrap_or_default(), found.message.as_deref().unwrap_or_default()))
+    let found = pod
+        .status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|it| it.type_ == type_)?;
+    Some((
+        &found.status,
+        found.reason.as_deref().unwrap_or_default(),
+        found.message.as_deref().unwrap_or_default(),
+    ))
 }
 
 #[cfg(test)]
@@ -228,32 +323,62 @@ mod tests {
                 "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
                 "lastState": {"terminated": {"exitCode": 1, "message": "etcd: connection refused"}}}],
         });
-        let Pods::NotReady { reason, message } = pods(&[pod("c", crashing)], "c") else { unreachable!() };
+        let Pods::NotReady { reason, message } = pods(&[pod("c", crashing)], "c") else {
+            unreachable!()
+        };
         assert_eq!(reason, "CrashLoopBackOff");
-        assert!(message.contains("kube-apiserver") && message.contains("exit code 1: etcd: connection refused"), "{message}");
+        assert!(
+            message.contains("kube-apiserver") && message.contains("exit code 1: etcd: connection refused"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_pod_that_cannot_be_scheduled_says_why() {
         let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Too many pods"}]});
-        let Pods::NotReady { reason, message } = pods(&[pod("c", unscheduled)], "c") else { unreachable!() };
-        assert_eq!((reason.as_str(), message.as_str()), ("Unschedulable", "pod p: Too many pods"));
+        let Pods::NotReady { reason, message } = pods(&[pod("c", unscheduled)], "c") else {
+            unreachable!()
+        };
+        assert_eq!(
+            (reason.as_str(), message.as_str()),
+            ("Unschedulable", "pod p: Too many pods")
+        );
     }
 
     #[test]
     fn another_ca_than_the_recorded_one_is_shown_and_stays_shown() {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let changed = credentials(&cluster(json!({"observedGeneration": 1, "phase": "Ready", "providerStatus": {"identity": "old"}})), "new", "s", now);
+        let changed = credentials(
+            &cluster(
+                json!({"observedGeneration": 1, "phase": "Ready", "providerStatus": {"identity": "old"}}),
+            ),
+            "new",
+            "s",
+            now,
+        );
         assert_eq!(changed.reason, REISSUED);
-        let report = Report::not_ready(phase::PROGRESSING, "X", "x", Record { identity: Some("new".into()), ..Record::default() }).with(changed.clone());
+        let report = Report::not_ready(
+            phase::PROGRESSING,
+            "X",
+            "x",
+            Record {
+                identity: Some("new".into()),
+                ..Record::default()
+            },
+        )
+        .with(changed.clone());
         let next = cluster(serde_json::to_value(report.status(&cluster(Value::Null), now)).unwrap());
         assert_eq!(credentials(&next, "new", "s", now), changed);
     }
 
     #[test]
     fn the_status_names_both_endpoints_and_the_generation() {
-        let record = Record { address: Some(Ipv4Addr::new(127, 0, 0, 9)), ..Record::default() };
-        let status = Report::ready("up", "https://127.0.0.9:6443".into(), record).status(&cluster(Value::Null), jiff::Timestamp::UNIX_EPOCH);
+        let record = Record {
+            address: Some(Ipv4Addr::new(127, 0, 0, 9)),
+            ..Record::default()
+        };
+        let status = Report::ready("up", "https://127.0.0.9:6443".into(), record)
+            .status(&cluster(Value::Null), jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(status.endpoint(ENDPOINT_EXTERNAL), Some("https://127.0.0.9:6443"));
         assert_eq!(status.endpoint(ENDPOINT_INTERNAL), Some("https://127.0.0.9:6443"));
         assert_eq!(status.observed_generation, 3);
