@@ -130,7 +130,7 @@ async fn interruptible(home: &Home, arguments: Up) -> anyhow::Result<()> {
     tokio::select! {
         result = up(home, &options) => {
             let platform = result?;
-            up::say_how_to_go_on(&platform, &options);
+            up::say_how_to_go_on(home, &platform, &options);
             Ok(())
         }
         signal = interruption() => {
