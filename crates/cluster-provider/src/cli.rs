@@ -1,6 +1,7 @@
 //! The command line and the environment (contract §3). Knows nothing of what is done with them.
 use crate::cluster::address::Range;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// A ClusterProvider whose Clusters are hosted control planes.
@@ -63,6 +64,7 @@ impl Common {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .init();
         tracing::debug!(
             environment = self.environment,
