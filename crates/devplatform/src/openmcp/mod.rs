@@ -52,7 +52,9 @@ const BUILD_ANNOTATION: &str = "dev.openmcp.cloud/build";
 const PLATFORM_OWNER: &str = include_str!("../../../../examples/platform/0-platform-owner.yaml");
 const OPERATOR_INIT_YAML: &str = include_str!("../../../../examples/platform/1-operator-init.yaml");
 const OPERATOR_YAML: &str = include_str!("../../../../examples/platform/2-operator.yaml");
-const CLUSTER_PROVIDER_YAML: &str = include_str!("../../../../examples/platform/3-cluster-provider.yaml");
+const CLUSTER_PROVIDER_RBAC: &str =
+    include_str!("../../../../examples/platform/3-cluster-provider-rbac.yaml");
+const CLUSTER_PROVIDER_YAML: &str = include_str!("../../../../examples/platform/4-cluster-provider.yaml");
 
 /// Makes the platform owner one, by the tool's own identity. Everything after that is the platform owner's doing.
 pub(crate) async fn admit_platform_owner(control_plane: &ControlPlane<'_>) -> anyhow::Result<()> {
@@ -82,6 +84,9 @@ pub(crate) async fn install(
 
     let since = Instant::now();
     Manifest::read(OPERATOR_YAML, &values)?.apply(&client).await?;
+    Manifest::read(CLUSTER_PROVIDER_RBAC, &values)?
+        .apply(&client)
+        .await?;
     Manifest::read(CLUSTER_PROVIDER_YAML, &values)?
         .apply(&client)
         .await?;
