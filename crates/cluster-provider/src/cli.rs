@@ -90,6 +90,9 @@ pub(crate) struct Run {
     /// Namespace of this provider; the Secret with the etcd access is looked up here.
     #[arg(long, env = "POD_NAMESPACE", hide = true)]
     pub(crate) pod_namespace: String,
+    /// Who this replica is among several.
+    #[arg(long, env = "POD_NAME", hide = true, required_if_eq("leader_elect", "true"))]
+    pub(crate) pod_name: Option<String>,
     #[arg(long, env = "POD_IP", hide = true)]
     pub(crate) pod_ip: Option<String>,
     #[command(flatten)]
@@ -138,6 +141,7 @@ mod tests {
             "--metrics-bind-address=:8080",
             "--metrics-secure=false",
             "--pod-namespace=openmcp-system",
+            "--pod-name=cp-hosted-1",
             "--address-range=127.100.128.0/17",
         ])
         .unwrap();

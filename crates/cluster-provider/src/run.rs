@@ -22,9 +22,11 @@ use openmcp_reconcile::{
     admin::{self, Readiness},
     cluster::Connection,
     events::Recorder,
+    lease::Lease,
     watch::{Change, Store, watch},
 };
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{fmt::Debug, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const CLUSTER: &str = "Cluster";
@@ -47,11 +49,7 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<()> {
     let metrics = match arguments.metrics_bind_address.as_deref() {
         Some(text) => {
             let bind = admin::parse_bind(text, arguments.pod_ip.as_deref()).map_err(anyhow::Error::msg)?;
-            Some(tokio::spawn(admin::serve(
-                bind,
-                readiness.clone(),
-                shutdown.clone(),
-            )))
+            Some(tokio::spawn(serve(bind, readiness.clone(), shutdown.clone())))
         }
         None => None,
     };
@@ -69,6 +67,7 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<()> {
     };
     let stores = start_watches(&client, arguments, &wakes, &shutdown);
     let targets = Arc::new(targets(&stores, &wakes, &shutdown));
+    let election = client.clone();
     let cx = Arc::new(Context {
         recorder: Recorder::new(client.clone(), MANAGER),
         client,
@@ -81,7 +80,7 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<()> {
     tokio::spawn(end_on_signal(shutdown.clone()));
     tokio::select! {
         () = cx.stores.synced() => {}
-        () = shutdown.cancelled() => return Ok(()),
+        () = shutdown.cancelled() => return ended(metrics).await,
     }
     readiness.done(SYNC);
     tracing::info!(provider = cx.provider, "serving Clusters and AccessRequests");
@@ -90,17 +89,41 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<()> {
         targets: targets.clone(),
     });
     let access_reconciler = Arc::new(AccessReconciler { cx, targets });
-    tokio::join!(
-        clusters.run(cluster_reconciler, shutdown.clone()),
-        accesses.run(access_reconciler, shutdown.clone())
-    );
-    if let Some(metrics) = metrics {
-        metrics
+    let work = async {
+        tokio::join!(
+            clusters.run(cluster_reconciler, shutdown.clone()),
+            accesses.run(access_reconciler, shutdown.clone())
+        );
+    };
+    match (arguments.leader_elect, &arguments.pod_name) {
+        (true, Some(identity)) => {
+            let name = format!("cp-{}", arguments.common.provider_name);
+            let lease = Lease::new(&arguments.pod_namespace, &name, identity);
+            // `None`: the process was asked to end while another one led.
+            if let Some(leading) = lease.acquire(election, &shutdown).await {
+                leading.keep(work).await?;
+            }
+        }
+        _ => work.await,
+    }
+    ended(metrics).await
+}
+
+/// Serves health and metrics; without them the process ends, instead of running unseen.
+async fn serve(bind: SocketAddr, readiness: Readiness, shutdown: CancellationToken) -> std::io::Result<()> {
+    let served = admin::serve(bind, readiness, shutdown.clone()).await;
+    shutdown.cancel();
+    served
+}
+
+async fn ended(metrics: Option<JoinHandle<std::io::Result<()>>>) -> anyhow::Result<()> {
+    match metrics {
+        Some(metrics) => metrics
             .await
             .context("the admin server ended")?
-            .context("the admin server cannot listen")?;
+            .context("serve health and metrics"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Both controllers' handles.

@@ -89,13 +89,11 @@ async fn dismantle(cx: &Context, cluster: &Cluster, address: Ipv4Addr) -> Result
         return Ok(Some(waiting));
     }
     // Left over where somebody deleted the Deployment without its dependents.
-    for orphan in [
-        remove::<ReplicaSet>(cx, &owner).await?,
-        remove::<Pod>(cx, &owner).await?,
-    ] {
-        if let Some(waiting) = orphan {
-            return Err(Fault::retry("Dismantling", waiting));
-        }
+    if let Some(waiting) = remove::<ReplicaSet>(cx, &owner).await? {
+        return Err(Fault::retry("Dismantling", waiting));
+    }
+    if let Some(waiting) = remove::<Pod>(cx, &owner).await? {
+        return Err(Fault::retry("Dismantling", waiting));
     }
     if listens(address).await {
         let message = format!(
