@@ -42,12 +42,28 @@ async fn main() -> Result<()> {
     tenant.order_kro("figures", kro::VERSION).await?;
     let kros = tenant.api(&kinds::kro());
     wait::phase(&kros, "figures", "Ready").await?;
-    row("service: apply to Ready, kro's own start included", started.elapsed());
+    row(
+        "service: apply to Ready, kro's own start included",
+        started.elapsed(),
+    );
 
     drift(&platform.client).await?;
     let onboarding = platform.onboarding().await?;
-    idle(&[("platform", &platform.client), ("onboarding", &onboarding), ("mcp", &mcp)]).await?;
-    noop(&kros, &[("platform", &platform.client), ("onboarding", &onboarding), ("mcp", &mcp)]).await?;
+    idle(&[
+        ("platform", &platform.client),
+        ("onboarding", &onboarding),
+        ("mcp", &mcp),
+    ])
+    .await?;
+    noop(
+        &kros,
+        &[
+            ("platform", &platform.client),
+            ("onboarding", &onboarding),
+            ("mcp", &mcp),
+        ],
+    )
+    .await?;
 
     let started = Instant::now();
     kros.delete("figures", &DeleteParams::default()).await?;
@@ -68,8 +84,14 @@ fn row(what: &str, took: Duration) {
 /// Breaks the controller's Deployment, by turns its image and the object itself, and times the repair between the
 /// two watch events.
 async fn drift(platform: &Client) -> Result<()> {
-    let all = api(platform, &kinds::deployment(), "").list(&Default::default()).await?;
-    let live = all.items.into_iter().find(|d| d.metadata.name.as_deref() == Some("kro")).context("kro's Deployment")?;
+    let all = api(platform, &kinds::deployment(), "")
+        .list(&Default::default())
+        .await?;
+    let live = all
+        .items
+        .into_iter()
+        .find(|d| d.metadata.name.as_deref() == Some("kro"))
+        .context("kro's Deployment")?;
     let namespace = live.metadata.namespace.clone().unwrap_or_default();
     let image = live.data["spec"]["template"]["spec"]["containers"][0]["image"].clone();
     let deployments = api(platform, &kinds::deployment(), &namespace);
@@ -77,18 +99,33 @@ async fn drift(platform: &Client) -> Result<()> {
     for i in 0..BREAKS {
         let delete = i % 2 == 1;
         let took = repair(&deployments, &image, delete).await?;
-        if delete { deleted.push(took) } else { edited.push(took) }
+        if delete {
+            deleted.push(took)
+        } else {
+            edited.push(took)
+        }
     }
     for (what, mut times) in [("image edited", edited), ("object deleted", deleted)] {
         times.sort();
         let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
-        println!("| drift repaired, {what}, {} breaks | p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms |", times.len(), at(50), at(99), at(100));
+        println!(
+            "| drift repaired, {what}, {} breaks | p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms |",
+            times.len(),
+            at(50),
+            at(99),
+            at(100)
+        );
     }
     Ok(())
 }
 
 async fn repair(deployments: &Api<DynamicObject>, image: &Value, delete: bool) -> Result<Duration> {
-    let version = deployments.get_metadata("kro").await?.metadata.resource_version.unwrap_or_default();
+    let version = deployments
+        .get_metadata("kro")
+        .await?
+        .metadata
+        .resource_version
+        .unwrap_or_default();
     let watch = WatchParams::default().fields("metadata.name=kro").timeout(30);
     let mut events = std::pin::pin!(deployments.watch(&watch, &version).await?);
     if delete {
@@ -96,7 +133,10 @@ async fn repair(deployments: &Api<DynamicObject>, image: &Value, delete: bool) -
     } else {
         let edit = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "nobody/evil:1"}]);
         let edit: json_patch::Patch = serde_json::from_value(edit)?;
-        let by = PatchParams { field_manager: Some("kubectl-edit".into()), ..Default::default() };
+        let by = PatchParams {
+            field_manager: Some("kubectl-edit".into()),
+            ..Default::default()
+        };
         deployments.patch("kro", &by, &Patch::<()>::Json(edit)).await?;
     }
     let mut broken = None;
@@ -106,7 +146,9 @@ async fn repair(deployments: &Api<DynamicObject>, image: &Value, delete: bool) -
             (WatchEvent::Added(o) | WatchEvent::Modified(o), since) => {
                 let whole = &o.data["spec"]["template"]["spec"]["containers"][0]["image"] == image;
                 match since {
-                    Some(since) if whole && o.metadata.deletion_timestamp.is_none() => return Ok(Instant::elapsed(&since)),
+                    Some(since) if whole && o.metadata.deletion_timestamp.is_none() => {
+                        return Ok(Instant::elapsed(&since));
+                    }
                     None if !whole => broken = Some(Instant::now()),
                     _ => {}
                 }
@@ -131,17 +173,24 @@ async fn noop(kros: &Api<DynamicObject>, servers: &[(&str, &Client)]) -> Result<
     let touch = async {
         for i in 0..10 {
             let label = json!({"metadata": {"labels": {"touched": i.to_string()}}});
-            kros.patch("figures", &PatchParams::default(), &Patch::Merge(label)).await.expect("touching a label");
+            kros.patch("figures", &PatchParams::default(), &Patch::Merge(label))
+                .await
+                .expect("touching a label");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
     for (name, requests) in counted(servers, touch).await? {
-        println!("| requests while ten no-op reconciles run (10 PATCHes are the test's own), {name} API server | {requests} |");
+        println!(
+            "| requests while ten no-op reconciles run (10 PATCHes are the test's own), {name} API server | {requests} |"
+        );
     }
     Ok(())
 }
 
-async fn counted(servers: &[(&str, &Client)], meanwhile: impl Future<Output = ()>) -> Result<Vec<(String, String)>> {
+async fn counted(
+    servers: &[(&str, &Client)],
+    meanwhile: impl Future<Output = ()>,
+) -> Result<Vec<(String, String)>> {
     let mut before = Vec::new();
     for (_, client) in servers {
         before.push(totals(client).await?);
@@ -156,7 +205,14 @@ async fn counted(servers: &[(&str, &Client)], meanwhile: impl Future<Output = ()
             .filter(|(more, _)| *more >= 1.0)
             .map(|(more, key)| format!("{more:.0} {key}"))
             .collect();
-        rows.push(((*name).to_string(), if parts.is_empty() { "0".into() } else { parts.join(", ") }));
+        rows.push((
+            (*name).to_string(),
+            if parts.is_empty() {
+                "0".into()
+            } else {
+                parts.join(", ")
+            },
+        ));
     }
     Ok(rows)
 }
@@ -175,9 +231,16 @@ async fn totals(client: &Client) -> Result<BTreeMap<String, f64>> {
         if resource.is_empty() {
             continue;
         }
-        let subresource = label("subresource").filter(|s| !s.is_empty()).map(|s| format!("/{s}")).unwrap_or_default();
+        let subresource = label("subresource")
+            .filter(|s| !s.is_empty())
+            .map(|s| format!("/{s}"))
+            .unwrap_or_default();
         let key = format!("{} {resource}{subresource}", label("verb").unwrap_or_default());
-        let count: f64 = line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0);
+        let count: f64 = line
+            .rsplit(' ')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0.0);
         *totals.entry(key).or_insert(0.0) += count;
     }
     Ok(totals)

@@ -32,7 +32,10 @@ async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -
     tenant.order_kro("version", "9.9.9").await?;
     let kros = tenant.api(&kinds::kro());
     let condition = wait::condition(&kros, "version", "Ready", "False", "9.9.9").await?;
-    assert!(condition["message"].as_str().unwrap().contains(kro::VERSION), "{condition}");
+    assert!(
+        condition["message"].as_str().unwrap().contains(kro::VERSION),
+        "{condition}"
+    );
     let crds = api(&mcp, &kinds::crd(), "").list(&ListParams::default()).await?;
     assert!(crds.items.is_empty(), "an invalid order made CRDs");
     // The order is mended, not made anew.
@@ -49,7 +52,14 @@ async fn a_service_object_without_its_control_plane_says_so_and_can_be_deleted()
     tenant.order_kro("nobody", kro::VERSION).await?;
     let kros = tenant.api(&kinds::kro());
     // Known faults 1, 4 and 15: never silent, never undeletable.
-    wait::condition(&kros, "nobody", "Ready", "False", "ControlPlane project-lonely/nobody").await?;
+    wait::condition(
+        &kros,
+        "nobody",
+        "Ready",
+        "False",
+        "ControlPlane project-lonely/nobody",
+    )
+    .await?;
     leave(&tenant, "nobody").await
 }
 
@@ -64,7 +74,9 @@ async fn an_unknown_purpose_is_denied_with_a_reason() -> Result<()> {
     let requests = api(&platform.client, &kinds::cluster_request(), people::SYSTEM);
     wait::phase(&requests, "unknown-purpose", "Denied").await?;
     event(&platform, people::SYSTEM, "unknown-purpose", "espresso").await?;
-    requests.delete("unknown-purpose", &DeleteParams::default()).await?;
+    requests
+        .delete("unknown-purpose", &DeleteParams::default())
+        .await?;
     wait::gone(&requests, "unknown-purpose").await
 }
 
@@ -74,7 +86,11 @@ async fn event(platform: &Platform, namespace: &str, name: &str, text: &str) -> 
     let about = ListParams::default().fields(&format!("involvedObject.name={name}"));
     for _ in 0..100 {
         let seen = events.list(&about).await?;
-        if seen.items.iter().any(|e| e.data["message"].as_str().unwrap_or_default().contains(text)) {
+        if seen
+            .items
+            .iter()
+            .any(|e| e.data["message"].as_str().unwrap_or_default().contains(text))
+        {
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -87,15 +103,24 @@ async fn provider(platform: &Platform, name: &str, spec: serde_json::Value) -> R
         "apiVersion": "openmcp.cloud/v1alpha1", "kind": "PlatformService",
         "metadata": {"name": name}, "spec": spec,
     });
-    people::apply(&platform.client, &kinds::platform_service(), object).await.map(drop)
+    people::apply(&platform.client, &kinds::platform_service(), object)
+        .await
+        .map(drop)
 }
 
 async fn remove_provider(platform: &Platform, name: &str) -> Result<()> {
     let providers = api(&platform.client, &kinds::platform_service(), "");
     providers.delete(name, &DeleteParams::default()).await?;
     wait::gone(&providers, name).await?;
-    let left = api(&platform.client, &kinds::job(), people::SYSTEM).list(&ListParams::default()).await?;
-    assert!(!left.items.iter().any(|j| j.metadata.name.as_deref().is_some_and(|n| n.contains(name))));
+    let left = api(&platform.client, &kinds::job(), people::SYSTEM)
+        .list(&ListParams::default())
+        .await?;
+    assert!(
+        !left
+            .items
+            .iter()
+            .any(|j| j.metadata.name.as_deref().is_some_and(|n| n.contains(name)))
+    );
     Ok(())
 }
 
@@ -103,7 +128,12 @@ async fn remove_provider(platform: &Platform, name: &str) -> Result<()> {
 async fn a_duplicate_env_name_is_refused_before_anything_is_made() -> Result<()> {
     let platform = Platform::from_env().await?;
     let env = json!([{"name": "POD_NAME", "value": "x"}]);
-    provider(&platform, "double-env", json!({"image": "openmcp/shell:dev", "env": env})).await?;
+    provider(
+        &platform,
+        "double-env",
+        json!({"image": "openmcp/shell:dev", "env": env}),
+    )
+    .await?;
     let providers = api(&platform.client, &kinds::platform_service(), "");
     wait::condition(&providers, "double-env", "Ready", "False", "POD_NAME").await?;
     let jobs = api(&platform.client, &kinds::job(), people::SYSTEM);
@@ -116,7 +146,14 @@ async fn an_image_that_the_node_does_not_know_is_named_on_the_provider() -> Resu
     let platform = Platform::from_env().await?;
     provider(&platform, "no-image", json!({"image": "nobody/knows:this"})).await?;
     let providers = api(&platform.client, &kinds::platform_service(), "");
-    wait::condition(&providers, "no-image", "Initialized", "False", "nobody/knows:this").await?;
+    wait::condition(
+        &providers,
+        "no-image",
+        "Initialized",
+        "False",
+        "nobody/knows:this",
+    )
+    .await?;
     remove_provider(&platform, "no-image").await
 }
 
@@ -150,7 +187,8 @@ async fn a_missing_provider_config_is_named_and_never_wedges_a_deletion() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_pause_the_platform() -> Result<()> {
+async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_pause_the_platform()
+-> Result<()> {
     let platform = Platform::from_env().await?;
     let tenant = platform.tenant("sly").await?;
     // Known fault 19, on the real API server.
@@ -160,8 +198,14 @@ async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_
         "spec": {},
     });
     let refused = people::create(&tenant.client, &kinds::control_plane(), labelled).await;
-    let Err(kube::Error::Api(status)) = refused else { panic!("had to be denied: {refused:?}") };
-    assert!(status.message.contains("core.openmcp.cloud/purpose"), "{}", status.message);
+    let Err(kube::Error::Api(status)) = refused else {
+        panic!("had to be denied: {refused:?}")
+    };
+    assert!(
+        status.message.contains("core.openmcp.cloud/purpose"),
+        "{}",
+        status.message
+    );
 
     // Known fault 13: `ignore` by a tenant freezes neither drift control nor deletion.
     platform.install_kro().await?;
@@ -170,7 +214,8 @@ async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_
     let kros = tenant.api(&kinds::kro());
     wait::phase(&kros, "sly", "Ready").await?;
     let ignore = json!({"metadata": {"annotations": {"openmcp.cloud/operation": "ignore"}}});
-    kros.patch("sly", &PatchParams::default(), &Patch::Merge(ignore)).await?;
+    kros.patch("sly", &PatchParams::default(), &Patch::Merge(ignore))
+        .await?;
     kros.delete("sly", &DeleteParams::default()).await?;
     wait::gone(&kros, "sly").await?;
     leave(&tenant, "sly").await

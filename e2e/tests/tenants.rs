@@ -34,10 +34,25 @@ async fn two_tenants_whose_names_are_prefixes_do_not_touch_each_other() -> Resul
     // Neither sees or can name the other's objects on onboarding.
     let all = ListParams::default();
     for kind in [kinds::kro(), kinds::control_plane(), kinds::secret()] {
-        assert_eq!(code(api(&b.client, &kind, &a.namespace).list(&all).await), 403, "{}", kind.kind);
-        assert_eq!(code(api(&b.client, &kind, "").list(&all).await), 403, "{}", kind.kind);
+        assert_eq!(
+            code(api(&b.client, &kind, &a.namespace).list(&all).await),
+            403,
+            "{}",
+            kind.kind
+        );
+        assert_eq!(
+            code(api(&b.client, &kind, "").list(&all).await),
+            403,
+            "{}",
+            kind.kind
+        );
         let delete = DeleteParams::default();
-        assert_eq!(code(api(&b.client, &kind, &a.namespace).delete("cp", &delete).await), 403, "{}", kind.kind);
+        assert_eq!(
+            code(api(&b.client, &kind, &a.namespace).delete("cp", &delete).await),
+            403,
+            "{}",
+            kind.kind
+        );
     }
     // One's token is nobody on the other's control plane.
     let crossed = foreign_token(&a, "cp", &b, "cp-1").await?;
@@ -51,27 +66,49 @@ async fn two_tenants_whose_names_are_prefixes_do_not_touch_each_other() -> Resul
 
     // Deleting one leaves the other untouched.
     let kro_b = serde_json::to_value(b.api(&kinds::kro()).get("cp-1").await?)?;
-    a.api(&kinds::kro()).delete("cp", &DeleteParams::default()).await?;
+    a.api(&kinds::kro())
+        .delete("cp", &DeleteParams::default())
+        .await?;
     wait::gone(&a.api(&kinds::kro()), "cp").await?;
-    a.api(&kinds::control_plane()).delete("cp", &DeleteParams::default()).await?;
+    a.api(&kinds::control_plane())
+        .delete("cp", &DeleteParams::default())
+        .await?;
     wait::gone(&a.api(&kinds::control_plane()), "cp").await?;
     api(&mcp_b, &kinds::config_map(), "default").get("mine").await?;
     let still = serde_json::to_value(b.api(&kinds::kro()).get("cp-1").await?)?;
-    assert_eq!(kro_b["metadata"]["resourceVersion"], still["metadata"]["resourceVersion"]);
+    assert_eq!(
+        kro_b["metadata"]["resourceVersion"],
+        still["metadata"]["resourceVersion"]
+    );
     wait::phase(&b.api(&kinds::control_plane()), "cp-1", "Ready").await?;
 
-    b.api(&kinds::kro()).delete("cp-1", &DeleteParams::default()).await?;
+    b.api(&kinds::kro())
+        .delete("cp-1", &DeleteParams::default())
+        .await?;
     wait::gone(&b.api(&kinds::kro()), "cp-1").await?;
-    b.api(&kinds::control_plane()).delete("cp-1", &DeleteParams::default()).await?;
+    b.api(&kinds::control_plane())
+        .delete("cp-1", &DeleteParams::default())
+        .await?;
     wait::gone(&b.api(&kinds::control_plane()), "cp-1").await
 }
 
 /// A client for the control plane of `to` that bears the token of `from`.
-async fn foreign_token(from: &people::Tenant, cp: &str, to: &people::Tenant, other: &str) -> Result<kube::Client> {
+async fn foreign_token(
+    from: &people::Tenant,
+    cp: &str,
+    to: &people::Tenant,
+    other: &str,
+) -> Result<kube::Client> {
     let read = async |tenant: &people::Tenant, cp: &str| -> Result<serde_json::Value> {
-        let secret = tenant.api(&kinds::secret()).get(&format!("admin.{cp}.kubeconfig")).await?;
-        let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(serde_json::to_value(secret)?)?;
-        Ok(serde_yaml::from_slice(&secret.data.unwrap_or_default()["kubeconfig"].0)?)
+        let secret = tenant
+            .api(&kinds::secret())
+            .get(&format!("admin.{cp}.kubeconfig"))
+            .await?;
+        let secret: k8s_openapi::api::core::v1::Secret =
+            serde_json::from_value(serde_json::to_value(secret)?)?;
+        Ok(serde_yaml::from_slice(
+            &secret.data.unwrap_or_default()["kubeconfig"].0,
+        )?)
     };
     let (mine, mut theirs) = (read(from, cp).await?, read(to, other).await?);
     theirs["users"][0]["user"] = mine["users"][0]["user"].clone();
