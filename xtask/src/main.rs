@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let result = match command.as_deref() {
         Some("demo") => demo(&rest),
-        Some("verify") => verify::run_cli(&rest),
+        Some("verify") => verify::run_verify(&rest),
         Some("--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())

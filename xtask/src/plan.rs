@@ -86,7 +86,7 @@ fn has(folder: &str, name: &str) -> bool {
 }
 
 /// `$OPENMCP_CACHE/assets`, else under `$XDG_CACHE_HOME/openmcp`, else `~/.cache/openmcp`.
-fn assets() -> PathBuf {
+pub(crate) fn assets() -> PathBuf {
     let cache = env::var_os("OPENMCP_CACHE").map(PathBuf::from).or_else(|| {
         env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)

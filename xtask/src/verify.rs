@@ -5,7 +5,18 @@ use std::process::Command;
 const PLATFORM: &str = "verify";
 
 /// `cargo verify [--quick]`.
-pub(crate) fn run_all(quick: bool) -> Result<(), String> {
+pub(crate) fn run_verify(options: &[String]) -> Result<(), String> {
+    match options {
+        [] => every_test(false),
+        [one] if one == "--quick" => every_test(true),
+        other => Err(format!(
+            "cargo verify knows only --quick, not {}",
+            other.join(" ")
+        )),
+    }
+}
+
+fn every_test(quick: bool) -> Result<(), String> {
     plan::announce("verify")?;
     run(cargo().args(["test", "--workspace"]))?;
     if quick {
@@ -22,8 +33,11 @@ pub(crate) fn run_all(quick: bool) -> Result<(), String> {
             "--test",
             "*",
         ])
+        // The suites share one platform and two cores: one scene at a time.
+        .env("RUST_TEST_THREADS", "1")
         .env("OPENMCP_PLATFORM_NAME", PLATFORM)
         .env("OPENMCP_BIN", openmcp())
+        .env("OPENMCP_KRO_CRDS", plan::assets().join("kro-v0.9.4/crds"))
         .env("OPENMCP_PLATFORM_KUBECONFIG", platform.kubeconfig()?));
     if suites.is_err() {
         eprintln!(
@@ -34,18 +48,6 @@ pub(crate) fn run_all(quick: bool) -> Result<(), String> {
     platform.down().and(suites)
 }
 
-/// The command line of `cargo verify`.
-pub(crate) fn run_cli(options: &[String]) -> Result<(), String> {
-    match options {
-        [] => run_all(false),
-        [one] if one == "--quick" => run_all(true),
-        other => Err(format!(
-            "cargo verify knows only --quick, not {}",
-            other.join(" ")
-        )),
-    }
-}
-
 /// The platform of one verification; ended also when a suite fails.
 struct Platform;
 
@@ -54,7 +56,8 @@ impl Platform {
         // What an earlier verification left behind when it was killed.
         run(Command::new(openmcp()).args(["dev", "down", "--name", PLATFORM]))?;
         let platform = Self;
-        if let Err(error) = run(Command::new(openmcp()).args(["dev", "up", "--name", PLATFORM])) {
+        if let Err(error) = run(Command::new(openmcp()).args(["dev", "up", "--with-kro", "--name", PLATFORM]))
+        {
             platform.down()?;
             return Err(error);
         }

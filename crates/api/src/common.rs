@@ -237,12 +237,81 @@ impl OidcProviderConfig {
             .clone()
             .unwrap_or_else(|| format!("{}:", self.name))
     }
+
+    /// The claim that holds the groups: the default one where it is empty, as Go clients write it.
+    pub fn groups_claim(&self) -> &str {
+        if self.groups_claim.is_empty() {
+            GROUPS_CLAIM
+        } else {
+            &self.groups_claim
+        }
+    }
+
+    /// The claim that holds the user name: the default one where it is empty, as Go clients write it.
+    pub fn username_claim(&self) -> &str {
+        if self.username_claim.is_empty() {
+            USERNAME_CLAIM
+        } else {
+            &self.username_claim
+        }
+    }
 }
 
+const GROUPS_CLAIM: &str = "groups";
+const USERNAME_CLAIM: &str = "sub";
+
 fn default_groups_claim() -> String {
-    "groups".into()
+    GROUPS_CLAIM.into()
 }
 
 fn default_username_claim() -> String {
-    "sub".into()
+    USERNAME_CLAIM.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_oidc_provider_has_prefixes_made_of_its_name_unless_it_says_otherwise() {
+        let mut provider = OidcProviderConfig {
+            name: "corporate".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            (provider.groups_prefix(), provider.username_prefix()),
+            ("corporate:".into(), "corporate:".into())
+        );
+        provider.groups_prefix = Some(String::new());
+        provider.username_prefix = Some("corp-".into());
+        assert_eq!(
+            (provider.groups_prefix(), provider.username_prefix()),
+            (String::new(), "corp-".into())
+        );
+    }
+
+    #[test]
+    fn an_empty_claim_is_the_default_claim() {
+        let provider = OidcProviderConfig::default();
+        assert_eq!(
+            (provider.groups_claim(), provider.username_claim()),
+            ("groups", "sub")
+        );
+    }
+
+    #[test]
+    fn a_namespace_is_created_unless_that_is_switched_off() {
+        let request = |namespace: Option<&str>, disabled| PermissionsRequest {
+            namespace: namespace.map(Into::into),
+            disable_automatic_namespace_creation: disabled,
+            ..Default::default()
+        };
+        assert!(request(Some("project-a"), None).creates_namespace());
+        assert!(!request(Some("project-a"), Some(true)).creates_namespace());
+        assert!(
+            !request(Some(""), None).creates_namespace(),
+            "Go clients write an empty one for none"
+        );
+        assert!(!request(None, None).creates_namespace());
+    }
 }

@@ -123,3 +123,27 @@ pub fn is_true(conditions: &[Condition], condition_type: &str) -> bool {
 pub fn all_true(conditions: &[Condition]) -> bool {
     conditions.iter().all(|it| it.status == TRUE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_reason_is_made_of_type_and_status_and_accepted_by_the_schema() {
+        assert_eq!(
+            reason_or_default("AccessReady.oidc_openmcp", FALSE, ""),
+            "AccessReady_oidc_openmcp_False"
+        );
+        assert_eq!(
+            reason_or_default("Cluster.example.org/Ready-ish", UNKNOWN, ""),
+            "Cluster_example_org_Ready_ish_Unknown"
+        );
+        assert_eq!(reason_or_default("Ready", TRUE, "given.as-is"), "given.as-is");
+    }
+
+    #[test]
+    fn no_condition_is_not_a_condition_that_holds() {
+        assert!(!is_true(&[], "Ready"));
+        assert!(all_true(&[]));
+    }
+}

@@ -52,7 +52,7 @@ pub fn installed_on(cluster: InstalledOn) -> Vec<CustomResourceDefinition> {
 }
 
 /// The CRD of a kind as it should be installed; also for providers' own kinds. Other than kube's own, it leaves no name
-/// for the API server to fill in, and an absent field is absent: `null` is not accepted in its place.
+/// for the API server to fill in, and no field is nullable: what is absent is left out.
 pub fn definition<K: CustomResourceExt>() -> CustomResourceDefinition {
     let mut crd = K::crd();
     crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));

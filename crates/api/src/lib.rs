@@ -9,11 +9,17 @@
 //! // The platform namespace of the ControlPlane `foo` in the onboarding namespace `foo`.
 //! assert_eq!(names::control_plane_namespace("foo", "foo"), "mcp--ed00e8ed-8a09-8c62-a9b8-e6fc20255174");
 //! ```
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "several `printcolumn(…)` of one kind have keys in common, which the lint takes for duplicates"
+)]
+
 pub mod clusters;
 pub mod common;
 pub mod conditions;
 pub mod control_plane;
 pub mod crds;
+pub mod duration;
 pub mod inventory;
 pub mod keys;
 pub mod names;

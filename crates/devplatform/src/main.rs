@@ -2,6 +2,7 @@
 mod assets;
 mod console;
 mod control_plane;
+mod demo;
 mod dev;
 mod images;
 mod kubeconfig;
@@ -28,6 +29,12 @@ enum Command {
     /// Start, look at and stop a local platform.
     #[command(subcommand)]
     Dev(dev::Dev),
+    /// Watch the product do its main job on a local platform, step by step.
+    ///
+    /// A platform owner offers a service, a tenant orders and uses it, somebody breaks it and it is repaired, all is
+    /// deleted. Each step shows the kubectl command, as whom, what came of it and how long it took; one that is not
+    /// as told ends the demo with an error.
+    Demo(demo::Demo),
     /// Run the process node of a local platform (`dev up` starts it).
     #[command(hide = true)]
     Node {
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Dev(command) => dev::run(command),
+        Command::Demo(demo) => demo::run(&demo),
         Command::Node { state } => dev::node_config(&state).and_then(node::run),
     };
     match result {

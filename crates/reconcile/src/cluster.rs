@@ -1,29 +1,144 @@
 //! Connections to clusters: a kube client whose credentials are swapped in place, and the API server's identity.
 //!
 //! A kubeconfig that points at another API server than before is another connection, never a swap.
-use crate::Fault;
+//!
+//! kube's own stack retries 429 and 503 for minutes inside one call and has no time-out for it; here every request
+//! that is not a watch has one, dead peers are found by TCP keep-alive, and retries are the queue's.
+mod kubeconfig;
+mod transport;
 
-/// A connection to one API server. Cheap to clone; its bearer token can be swapped without a new client.
+use crate::{
+    Fault,
+    fault::Class,
+    request::{METADATA_ONLY, Sent, send},
+};
+use http::Method;
+use kube::{Client, Config};
+use std::{fmt, sync::Arc};
+use tokio::sync::Mutex;
+use transport::{Swappable, Transport};
+
+/// A connection to one API server. Cheap to clone; its credentials can be swapped without a new client.
 #[derive(Clone)]
-pub struct Connection {}
+pub struct Connection {
+    client: Client,
+    service: Swappable,
+    current: Arc<Mutex<Current>>,
+    server: Arc<str>,
+}
+
+/// What the next kubeconfig is compared with.
+struct Current {
+    config: Config,
+    transport: Transport,
+}
+
+impl fmt::Debug for Connection {
+    /// The server only: nothing secret is ever printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Connection {
     /// From the kubeconfig in a Secret's `kubeconfig` key. No request is sent. A malformed kubeconfig is
     /// [`crate::fault::Class::Invalid`] and never shows its content.
-    pub async fn from_kubeconfig(_kubeconfig: &[u8], _user_agent: &str) -> Result<Self, Fault> {
-        unimplemented!()
+    ///
+    /// The Secret's writer is not trusted with this process: a kubeconfig that runs a command, reads a file, goes
+    /// through a proxy, skips verification or is not https is refused.
+    pub async fn from_kubeconfig(kubeconfig: &[u8], user_agent: &str) -> Result<Self, Fault> {
+        Self::from_config(kubeconfig::read(kubeconfig, user_agent).await?)
     }
+
+    /// To the cluster that this process is configured for: `KUBECONFIG`, else the service account of its pod, whose
+    /// token and CA are read again when they are renewed.
+    pub async fn infer(user_agent: &str) -> Result<Self, Fault> {
+        let config = Config::infer().await.map_err(|error| {
+            Fault::invalid("InvalidKubeconfig", format!("find the platform cluster: {error}"))
+        })?;
+        Self::from_config(kubeconfig::with_user_agent(config, user_agent)?)
+    }
+
+    fn from_config(config: Config) -> Result<Self, Fault> {
+        let transport = Transport::new(&config)?;
+        let service = Swappable::new(transport.stack(&config)?);
+        let client =
+            kube::client::ClientBuilder::new(service.clone(), config.default_namespace.clone()).build();
+        let server = config.cluster_url.to_string().into();
+        Ok(Self {
+            client,
+            service,
+            server,
+            current: Arc::new(Mutex::new(Current { config, transport })),
+        })
+    }
+
     /// The client; clones share the connection pool and see swapped credentials.
-    pub fn client(&self) -> kube::Client {
-        unimplemented!()
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
+
+    /// The API server's URL.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// Takes over the credentials of a newer kubeconfig for the same server and CA: `Ok(true)`. `Ok(false)` when
-    /// it points elsewhere: the caller must make a new connection.
-    pub async fn swap(&self, _kubeconfig: &[u8]) -> Result<bool, Fault> {
-        unimplemented!()
+    /// it points elsewhere: the caller must make a new connection. Running watches go on; new requests use the new
+    /// credentials.
+    pub async fn swap(&self, kubeconfig: &[u8]) -> Result<bool, Fault> {
+        let mut current = self.current.lock().await;
+        let mut config = kubeconfig::read(kubeconfig, "").await?;
+        config.headers.clone_from(&current.config.headers);
+        let old = &current.config;
+        if config.cluster_url != old.cluster_url
+            || config.root_cert != old.root_cert
+            || config.tls_server_name != old.tls_server_name
+        {
+            return Ok(false);
+        }
+        // Client certificates belong to the connections themselves: they need new ones.
+        let transport = if kubeconfig::has_certificate(&config) || kubeconfig::has_certificate(old) {
+            Transport::new(&config)?
+        } else {
+            current.transport.clone()
+        };
+        self.service.swap(transport.stack(&config)?);
+        *current = Current { config, transport };
+        Ok(true)
     }
+
     /// The API server's identity: the UID of its kube-system namespace. `None` while that does not exist yet.
     pub async fn identity(&self) -> Result<Option<String>, Fault> {
-        unimplemented!()
+        let doing = format!("identify the cluster at {}", self.server);
+        let sent = Sent {
+            accept: Some(METADATA_ONLY),
+            ..Sent::default()
+        };
+        let answer = send(
+            &self.client,
+            Method::GET,
+            "/api/v1/namespaces/kube-system",
+            sent,
+            &doing,
+        )
+        .await?;
+        if answer.is_absent("kube-system") {
+            return Ok(None);
+        }
+        let namespace = answer.into_success(&doing)?;
+        match namespace["metadata"]["uid"].as_str() {
+            Some(uid) => Ok(Some(uid.to_owned())),
+            None => Err(Fault::new(
+                Class::Bug,
+                "Undecodable",
+                format!("{doing}: kube-system has no UID"),
+            )),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

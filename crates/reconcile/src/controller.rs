@@ -1,9 +1,29 @@
 //! Workers: take keys from the queue, run the reconciler with a deadline, contain panics, back off.
 //!
 //! Knows the queue and the clock; knows nothing of what a reconciler does.
-use crate::{Fault, Lane};
-use std::{future::Future, sync::Arc, time::Duration};
+use crate::{
+    Fault, Lane,
+    fault::Class,
+    metrics::{self, ControllerMetrics},
+    queue::{Bounds, Finish, Job, Queue, Tenanted},
+};
+use futures::FutureExt;
+use std::{
+    any::Any,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// How long [`Reconciler::report`] may take after a pass that ran out of time or panicked.
+const REPORT_GRACE: Duration = Duration::from_secs(5);
 
 /// What one reconcile is about: an object of a kind on the controller's root cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +44,11 @@ impl Key {
             namespace: namespace.into(),
             name: name.into(),
         }
+    }
+}
+impl Tenanted for Key {
+    fn tenant(&self) -> &str {
+        &self.namespace
     }
 }
 impl std::fmt::Display for Key {
@@ -50,6 +75,12 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Brings the world to what the object named by `key` wants. Level-based, idempotent, crash-safe at every
     /// await. Is called for absent objects too. Never concurrently for one key.
     fn reconcile(&self, key: &Key) -> impl Future<Output = Result<Outcome, Fault>> + Send;
+
+    /// Called with the fault when a pass panicked or ran out of time, so that it could not report it itself: the
+    /// place to write a condition and an Event. Has five seconds; what it does with them changes nothing else.
+    fn report(&self, _key: &Key, _fault: &Fault) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// Bounds of a controller.
@@ -70,29 +101,281 @@ impl Default for Limits {
 }
 
 /// A queue and its workers.
-pub struct Controller {}
+///
+/// ```no_run
+/// use openmcp_reconcile::{Controller, Fault, Key, Lane, Limits, Outcome, Reconciler};
+/// use std::sync::Arc;
+///
+/// struct Hello;
+/// impl Reconciler for Hello {
+///     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
+///         println!("{key}");
+///         Ok(Outcome::Settled)
+///     }
+/// }
+/// # async fn example() {
+/// let controller = Controller::new("hello", Limits::default());
+/// controller.handle().wake(Key::new("Job", "default", "x"), Lane::Urgent);
+/// controller.run(Arc::new(Hello), Default::default()).await;
+/// # }
+/// ```
+pub struct Controller {
+    shared: Arc<Shared>,
+    limits: Limits,
+}
 
 /// Wakes keys of one controller. Cheap to clone; outlives the controller harmlessly.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What a controller and its handles share.
+pub(crate) struct Shared {
+    name: &'static str,
+    workers: usize,
+    queue: Mutex<Queue<Key>>,
+    changed: Notify,
+    start: Instant,
+    stage: AtomicU8,
+    metrics: ControllerMetrics,
+}
+
+/// Before, during and after [`Controller::run`].
+const NEW: u8 = 0;
+const RUNS: u8 = 1;
+const ENDED: u8 = 2;
 
 impl Controller {
-    /// A controller; `name` is its metric label.
-    pub fn new(_name: &'static str, _limits: Limits) -> Self {
-        unimplemented!()
+    /// A controller; `name` is its metric label. /readyz waits until it runs.
+    pub fn new(name: &'static str, limits: Limits) -> Self {
+        let shared = Arc::new(Shared {
+            name,
+            workers: limits.workers,
+            queue: Mutex::new(Queue::new(Bounds::of(limits.workers))),
+            changed: Notify::new(),
+            start: Instant::now(),
+            stage: AtomicU8::new(NEW),
+            metrics: metrics::controller(name),
+        });
+        metrics::observe(&shared);
+        Self { shared, limits }
     }
+
     /// The handle by which watches wake keys.
     pub fn handle(&self) -> Handle {
-        unimplemented!()
+        Handle {
+            shared: self.shared.clone(),
+        }
     }
+
     /// Runs the workers until `shutdown`; running reconciles get their deadline to end.
-    pub async fn run<R: Reconciler>(self, _reconciler: Arc<R>, _shutdown: CancellationToken) {
-        unimplemented!()
+    pub async fn run<R: Reconciler>(self, reconciler: Arc<R>, shutdown: CancellationToken) {
+        let Self { shared, limits } = self;
+        let mut passes = JoinSet::new();
+        shared.stage.store(RUNS, Ordering::Relaxed);
+        tracing::info!(
+            controller = shared.name,
+            workers = limits.workers,
+            "controller runs"
+        );
+        while !shutdown.is_cancelled() {
+            while let Some(job) = shared.take() {
+                passes.spawn(pass(reconciler.clone(), shared.clone(), job, limits.deadline));
+            }
+            let due = shared.queue().next_due();
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = shared.changed.notified() => {}
+                () = sleep_until(shared.start, due) => {}
+                Some(_ended) = passes.join_next(), if !passes.is_empty() => {}
+            }
+        }
+        shared.stage.store(ENDED, Ordering::Relaxed);
+        tracing::info!(
+            controller = shared.name,
+            running = passes.len(),
+            "controller ends"
+        );
+        let drained = async { while passes.join_next().await.is_some() {} };
+        if tokio::time::timeout(limits.deadline + REPORT_GRACE, drained)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                controller = shared.name,
+                "reconciles outlived their deadline and were cancelled"
+            );
+        }
     }
 }
+
 impl Handle {
     /// Wakes a key now. Doubled wake-ups of a waiting key are one; a wake-up of a running key runs it again after.
-    pub fn wake(&self, _key: Key, _lane: Lane) {
-        unimplemented!()
+    pub fn wake(&self, key: Key, lane: Lane) {
+        if self.shared.stage.load(Ordering::Relaxed) == ENDED {
+            return;
+        }
+        let now = self.shared.now();
+        if self.shared.queue().wake(now, key, lane) {
+            self.shared.metrics.added(lane);
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Drops back-off and timers of a key whose object is gone.
+    pub fn forget(&self, key: &Key) {
+        self.shared.queue().forget(key);
     }
 }
+
+impl Shared {
+    /// The queue. The lock is never held across an await.
+    fn queue(&self) -> MutexGuard<'_, Queue<Key>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn take(&self) -> Option<Job<Key>> {
+        let now = self.now();
+        let job = self.queue().next(now)?;
+        self.metrics.started(job.lane, job.waited);
+        Some(job)
+    }
+
+    /// The controller's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its workers were started (and perhaps ended again).
+    pub(crate) fn has_started(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) != NEW
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn measure(&self) {
+        let now = self.now();
+        let (depth, running) = {
+            let queue = self.queue();
+            let running: Vec<Duration> = queue
+                .running()
+                .map(|(_, since)| now.saturating_sub(since))
+                .collect();
+            (Lane::ALL.map(|lane| (lane, queue.depth(lane))), running)
+        };
+        self.metrics.measure(self.workers, &depth, &running);
+    }
+
+    /// What it does right now, for people who look.
+    pub(crate) fn state(&self) -> serde_json::Value {
+        let now = self.now();
+        let queue = self.queue();
+        let running: Vec<_> = queue
+            .running()
+            .map(|(key, since)| {
+                serde_json::json!({"key": key.to_string(), "seconds": now.saturating_sub(since).as_secs_f64()})
+            })
+            .collect();
+        let held: Vec<_> = queue
+            .held()
+            .map(|held| {
+                serde_json::json!({
+                    "key": held.key.to_string(), "class": held.class.as_str(), "attempts": held.attempts,
+                    "again_in_seconds": held.until.saturating_sub(now).as_secs_f64(),
+                })
+            })
+            .collect();
+        let depth: serde_json::Map<_, _> = Lane::ALL
+            .into_iter()
+            .map(|lane| (lane.as_str().to_owned(), queue.depth(lane).into()))
+            .collect();
+        serde_json::json!({"controller": self.name, "depth": depth, "running": running, "back_off": held})
+    }
+
+    /// Takes over how a pass ended.
+    fn finish(&self, key: &Key, took: Duration, ended: &Result<Outcome, Fault>) {
+        let finish = match ended {
+            Ok(Outcome::Settled) => Finish::Settled,
+            Ok(Outcome::Wake(after)) => Finish::Wake(*after),
+            Err(fault) => Finish::Failed {
+                class: fault.class,
+                retry_after: fault.retry_after,
+            },
+        };
+        let now = self.now();
+        let retry = self.queue().done(now, key, finish, rand::random());
+        self.metrics.ended(took, ended, retry.is_some());
+        match ended {
+            Ok(outcome) => tracing::debug!(?outcome, ?took, "reconciled"),
+            Err(fault) => tracing::warn!(
+                class = fault.class.as_str(),
+                reason = fault.reason,
+                again_in = retry.map(|after| after.as_secs_f64()),
+                "{fault}"
+            ),
+        }
+    }
+}
+
+/// One pass over one key: never panics, never outlives its deadline by more than the reporting grace.
+async fn pass<R: Reconciler>(reconciler: Arc<R>, shared: Arc<Shared>, job: Job<Key>, deadline: Duration) {
+    let key = job.key;
+    let span = tracing::info_span!("reconcile", controller = shared.name, %key);
+    async {
+        let start = Instant::now();
+        let work = AssertUnwindSafe(reconciler.reconcile(&key)).catch_unwind();
+        let ended = match tokio::time::timeout(deadline, work).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(panic)) => {
+                shared.metrics.panicked();
+                let what = format!("reconciling {key} panicked: {}", panic_text(panic.as_ref()));
+                Err(report(&*reconciler, &key, Fault::new(Class::Bug, "Panic", what)).await)
+            }
+            Err(_elapsed) => {
+                shared.metrics.timed_out();
+                let what = format!("reconciling {key} took longer than {deadline:?} and was cancelled");
+                Err(report(
+                    &*reconciler,
+                    &key,
+                    Fault::new(Class::Unreachable, "DeadlineExceeded", what),
+                )
+                .await)
+            }
+        };
+        shared.finish(&key, start.elapsed(), &ended);
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn report<R: Reconciler>(reconciler: &R, key: &Key, fault: Fault) -> Fault {
+    let report = AssertUnwindSafe(reconciler.report(key, &fault)).catch_unwind();
+    match tokio::time::timeout(REPORT_GRACE, report).await {
+        Ok(Ok(())) => {}
+        Ok(Err(panic)) => tracing::error!("reporting a fault panicked: {}", panic_text(panic.as_ref())),
+        Err(_elapsed) => tracing::warn!("reporting a fault took longer than {REPORT_GRACE:?}"),
+    }
+    fault
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&'static str>().copied())
+        .unwrap_or("without words")
+}
+
+async fn sleep_until(start: Instant, due: Option<Duration>) {
+    match due.and_then(|due| start.checked_add(due)) {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

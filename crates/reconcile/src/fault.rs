@@ -1,7 +1,8 @@
 //! Why a reconcile did not succeed, in the classes that decide what happens next.
 //!
 //! Owns the classification of API errors. Knows nothing of queues or conditions.
-use std::time::Duration;
+use kube::core::Status;
+use std::{error::Error, time::Duration};
 
 /// What went wrong with one key. The class decides the back-off; `reason` becomes the condition reason,
 /// the Event reason and a metric label; `message` names the object and what to do.
@@ -34,6 +35,33 @@ pub enum Class {
     Bug,
 }
 
+impl Class {
+    /// Every class, in the order of [`Class::index`].
+    pub const ALL: [Self; 5] = [
+        Self::Retry,
+        Self::Invalid,
+        Self::Denied,
+        Self::Unreachable,
+        Self::Bug,
+    ];
+
+    /// A small number for tables by class.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The class as a log field and metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Unreachable => "unreachable",
+            Self::Bug => "bug",
+        }
+    }
+}
+
 impl Fault {
     /// A fault of the given class.
     pub fn new(class: Class, reason: &'static str, message: impl Into<String>) -> Self {
@@ -52,16 +80,147 @@ impl Fault {
     pub fn retry(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Class::Retry, reason, message)
     }
+    /// A broken invariant of ours: [`Class::Bug`].
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::new(Class::Bug, "InternalError", message)
+    }
+    /// Not before this time has passed, whatever the back-off says.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// Classifies an API error; `doing` says what was tried on which object ("apply Job default/x").
+    ///
+    /// ```
+    /// use openmcp_reconcile::{Fault, fault::Class};
+    /// let refused = kube::core::Status::failure("jobs is forbidden", "Forbidden").with_code(403);
+    /// let fault = Fault::api("apply Job default/x", &kube::Error::Api(refused.boxed()));
+    /// assert_eq!(fault.class, Class::Denied);
+    /// assert_eq!(fault.message, "apply Job default/x: jobs is forbidden");
+    /// ```
     pub fn api(doing: impl std::fmt::Display, error: &kube::Error) -> Self {
-        let (class, reason) = match error {
-            kube::Error::Api(status) => match status.code {
-                401 | 403 => (Class::Denied, "AccessDenied"),
-                400 | 422 => (Class::Invalid, "Rejected"),
-                _ => (Class::Retry, "ApiError"),
-            },
-            _ => (Class::Unreachable, "Unreachable"),
+        match error {
+            kube::Error::Api(status) => Self::status(doing, status, None),
+            kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => Self::new(
+                Class::Unreachable,
+                "Unreachable",
+                format!("{doing}: {}", chain(error)),
+            ),
+            kube::Error::Auth(_) => Self::new(
+                Class::Denied,
+                "AccessDenied",
+                format!("{doing}: {}", chain(error)),
+            ),
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::retry(
+                "Undecodable",
+                format!("{doing}: the answer cannot be read: {}", chain(error)),
+            ),
+            kube::Error::InferConfig(_) | kube::Error::InferKubeconfig(_) | kube::Error::RustlsTls(_) => {
+                Self::invalid("InvalidKubeconfig", format!("{doing}: {}", chain(error)))
+            }
+            kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => {
+                Self::bug(format!("{doing}: {}", chain(error)))
+            }
+            _ => Self::new(
+                Class::Unreachable,
+                "Unreachable",
+                format!("{doing}: {}", chain(error)),
+            ),
+        }
+    }
+
+    /// Classifies the API server's answer. `retry_after` is the header's value, if there was one.
+    pub(crate) fn status(
+        doing: impl std::fmt::Display,
+        status: &Status,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let terminating = status.details.as_ref().is_some_and(|details| {
+            details
+                .causes
+                .iter()
+                .any(|cause| cause.reason == "NamespaceTerminating")
+        });
+        let (class, reason) = match status.code {
+            _ if terminating => (Class::Retry, "NamespaceTerminating"),
+            401 | 403 => (Class::Denied, "AccessDenied"),
+            400 | 413 | 415 | 422 => (Class::Invalid, "Rejected"),
+            404 => (Class::Retry, "NotFound"),
+            409 => (Class::Retry, "Conflict"),
+            429 => (Class::Retry, "Throttled"),
+            code if code >= 500 => (Class::Retry, "ServerError"),
+            _ => (Class::Retry, "ApiError"),
         };
-        Self::new(class, reason, format!("{doing}: {error}"))
+        let asked = status
+            .details
+            .as_ref()
+            .map_or(0, |details| details.retry_after_seconds);
+        let retry_after = retry_after.or_else(|| (asked > 0).then(|| Duration::from_secs(asked.into())));
+        let what = match (status.message.as_str(), status.reason.as_str()) {
+            ("", "") => format!("the API server answered {}", status.code),
+            ("", reason) => reason.to_owned(),
+            (message, _) => message.to_owned(),
+        };
+        Self {
+            class,
+            reason,
+            message: format!("{doing}: {what}"),
+            retry_after,
+        }
+    }
+}
+
+/// An error with its causes, each said once: the outermost alone ("client error (Connect)") helps nobody.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.to_string();
+        if !text.contains(&inner) {
+            text.push_str(": ");
+            text.push_str(&inner);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status(value: serde_json::Value) -> Status {
+        serde_json::from_value(value).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_terminating_namespace_passes_while_other_refusals_wait_long() {
+        let refused = status(json!({"code": 403, "reason": "Forbidden", "message": "no"}));
+        assert_eq!(Fault::status("x", &refused, None).class, Class::Denied);
+        let terminating = status(json!({
+            "code": 403, "reason": "Forbidden", "message": "no",
+            "details": {"causes": [{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]}
+        }));
+        assert_eq!(Fault::status("x", &terminating, None).class, Class::Retry);
+    }
+
+    #[test]
+    fn the_servers_retry_after_is_taken_from_header_or_body() {
+        let throttled = status(json!({"code": 429, "details": {"retryAfterSeconds": 7}}));
+        assert_eq!(
+            Fault::status("x", &throttled, None).retry_after,
+            Some(Duration::from_secs(7))
+        );
+        let header = Some(Duration::from_secs(2));
+        assert_eq!(Fault::status("x", &throttled, header).retry_after, header);
+    }
+
+    #[test]
+    fn an_answer_without_words_is_said_by_its_code() {
+        let fault = Fault::status("get Job a/b", &Status::default().with_code(502), None);
+        assert_eq!(fault.message, "get Job a/b: the API server answered 502");
     }
 }

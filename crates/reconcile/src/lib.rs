@@ -13,8 +13,10 @@ pub mod digest;
 pub mod events;
 pub mod fault;
 pub mod inventory;
+pub mod metrics;
 pub mod queue;
 mod raw;
+mod request;
 pub mod status;
 pub mod watch;
 

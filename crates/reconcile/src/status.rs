@@ -1,10 +1,19 @@
 //! Status by server-side apply, written only when it differs; conditions whose lastTransitionTime moves only
 //! when their status value does.
 use crate::Fault;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, Resource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use std::fmt::Debug;
+
+/// The API server's bound of a condition's message.
+const MESSAGE_MAX: usize = 32_768;
+/// The API server's bound of a condition's reason.
+const REASON_MAX: usize = 1_024;
 
 /// A condition as computed, before it is merged with the live one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,29 +28,244 @@ pub struct Observed {
     pub message: String,
 }
 
+impl Observed {
+    fn status_text(&self) -> &'static str {
+        match self.status {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        }
+    }
+
+    /// The reason in the form that the API server accepts: empty becomes `<Type>_<Status>`, characters outside
+    /// `A-Za-z0-9_:,` become `_`, it starts with a letter and ends with no `:` or `,`.
+    fn legal_reason(&self) -> String {
+        let reason = match self.reason.as_str() {
+            "" => format!("{}_{}", self.type_, self.status_text()),
+            reason => reason.to_owned(),
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | ',');
+        let mut reason: String = reason
+            .chars()
+            .map(|c| if legal(c) { c } else { '_' })
+            .take(REASON_MAX - 1)
+            .collect();
+        if !reason.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            reason.insert(0, 'R');
+        }
+        let trimmed = reason.trim_end_matches([':', ',']).len();
+        reason.truncate(trimmed);
+        reason
+    }
+}
+
 /// The next conditions list: `observed` in its order, then nothing else; lastTransitionTime is kept where the
-/// status value is unchanged, `now` otherwise.
+/// status value is unchanged, `now` otherwise. Of two with one type the first counts.
 pub fn merge_conditions(
-    _live: &[Condition],
-    _observed: &[Observed],
-    _generation: i64,
-    _now: jiff::Timestamp,
+    live: &[Condition],
+    observed: &[Observed],
+    generation: i64,
+    now: jiff::Timestamp,
 ) -> Vec<Condition> {
-    unimplemented!()
+    let mut merged: Vec<Condition> = Vec::with_capacity(observed.len());
+    for new in observed {
+        if merged.iter().any(|known| known.type_ == new.type_) {
+            continue;
+        }
+        let status = new.status_text();
+        let kept = live
+            .iter()
+            .find(|old| old.type_ == new.type_ && old.status == status);
+        merged.push(Condition {
+            type_: new.type_.clone(),
+            status: status.to_owned(),
+            reason: new.legal_reason(),
+            message: cut(&new.message, MESSAGE_MAX).to_owned(),
+            observed_generation: Some(generation),
+            last_transition_time: kept.map_or(Time(now), |old| old.last_transition_time.clone()),
+        });
+    }
+    merged
+}
+
+/// At most `bytes` of a text, cut between characters.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// Writes `desired` (the whole `status` that `manager` owns) to the status subresource by a forced server-side
 /// apply, if it differs from `live` (the current `status`). Returns whether a request was sent. A 404 is not an
 /// error: the object is gone.
+///
+/// Where several managers share a status, pass as `live` only the fields that are this manager's. Nulls and empty
+/// objects and lists count as absent. The object's UID is a precondition: a status never lands on a successor.
 pub async fn apply_status<K>(
-    _api: &Api<K>,
-    _object: &K,
-    _live: &serde_json::Value,
-    _desired: &impl Serialize,
-    _manager: &str,
+    api: &Api<K>,
+    object: &K,
+    live: &Value,
+    desired: &impl Serialize,
+    manager: &str,
 ) -> Result<bool, Fault>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    unimplemented!()
+    let (kind, name) = (K::kind(&()), object.name_any());
+    let doing = || match object.namespace() {
+        Some(namespace) => format!("write status of {kind} {namespace}/{name}"),
+        None => format!("write status of {kind} {name}"),
+    };
+    let desired =
+        serde_json::to_value(desired).map_err(|error| Fault::bug(format!("{}: {error}", doing())))?;
+    let desired = without_nulls(&desired).unwrap_or_else(|| json!({}));
+    if essence(&desired) == essence(live) {
+        return Ok(false);
+    }
+    let mut metadata = json!({"name": name});
+    if let Some(namespace) = object.namespace() {
+        metadata["namespace"] = namespace.into();
+    }
+    if let Some(uid) = object.uid() {
+        metadata["uid"] = uid.into();
+    }
+    let patch = json!({
+        "apiVersion": K::api_version(&()), "kind": kind, "metadata": metadata, "status": desired,
+    });
+    let params = PatchParams::apply(manager).force();
+    match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+        Ok(_written) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(Fault::api(doing(), &error)),
+    }
+}
+
+/// The value without nulls, which server-side apply would take for fields that we own.
+fn without_nulls(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Object(fields) => Some(Value::Object(
+            fields
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), without_nulls(value)?)))
+                .collect(),
+        )),
+        Value::Array(items) => Some(Value::Array(items.iter().filter_map(without_nulls).collect())),
+        other => Some(other.clone()),
+    }
+}
+
+/// The value as it is compared: without nulls, empty objects and empty lists.
+fn essence(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Object(fields) => {
+            let fields: serde_json::Map<_, _> = fields
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), essence(value)?)))
+                .collect();
+            (!fields.is_empty()).then_some(Value::Object(fields))
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items
+                .iter()
+                .map(|item| essence(item).unwrap_or(Value::Null))
+                .collect();
+            (!items.is_empty()).then_some(Value::Array(items))
+        }
+        other => Some(other.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed(type_: &str, status: Option<bool>, reason: &str) -> Observed {
+        Observed {
+            type_: type_.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: String::new(),
+        }
+    }
+
+    fn at(second: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_when_the_status_value_does() {
+        let first = merge_conditions(
+            &[],
+            &[observed("Ready", Some(false), "A"), observed("Synced", None, "A")],
+            1,
+            at(1),
+        );
+        let next = merge_conditions(
+            &first,
+            &[
+                observed("Ready", Some(false), "B"),
+                observed("Synced", Some(true), "A"),
+            ],
+            2,
+            at(2),
+        );
+        assert_eq!(next[0].last_transition_time, Time(at(1)));
+        assert_eq!(
+            (next[0].reason.as_str(), next[0].observed_generation),
+            ("B", Some(2))
+        );
+        assert_eq!(next[1].last_transition_time, Time(at(2)));
+    }
+
+    #[test]
+    fn what_is_not_observed_any_more_is_left_out() {
+        let first = merge_conditions(
+            &[],
+            &[
+                observed("Ready", Some(true), "A"),
+                observed("Old", Some(true), "A"),
+            ],
+            1,
+            at(1),
+        );
+        assert_eq!(
+            merge_conditions(&first, &[observed("Ready", Some(true), "A")], 1, at(2)).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn reasons_are_made_legal() {
+        let reason = |type_, status, reason| observed(type_, status, reason).legal_reason();
+        assert_eq!(
+            reason("AccessReady.oidc_openmcp", Some(true), ""),
+            "AccessReady_oidc_openmcp_True"
+        );
+        assert_eq!(reason("Ready", None, ""), "Ready_Unknown");
+        assert_eq!(reason("Ready", None, "no spaces:"), "no_spaces");
+        assert_eq!(reason("Ready", None, "9lives"), "R9lives");
+        assert_eq!(reason("Ready", None, &"a".repeat(2000)).len(), REASON_MAX - 1);
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+    }
+
+    #[test]
+    fn nulls_and_empty_lists_are_no_difference() {
+        assert_eq!(
+            essence(&json!({"a": null, "b": [], "c": {"d": null}})),
+            essence(&json!({}))
+        );
+        assert_ne!(essence(&json!({"a": 0})), essence(&json!({})));
+        assert_eq!(
+            without_nulls(&json!({"a": null, "b": []})),
+            Some(json!({"b": []}))
+        );
+    }
 }

@@ -2,9 +2,18 @@
 //! back-off a watch outside the stream, objects that cannot be decoded skipped and reported.
 //!
 //! Lost information is never deletion: only a watch DELETE or a *complete* list that lacks the object is reported.
-use kube::{Api, Resource, runtime::watcher};
+mod decode;
+mod store;
+
+pub use store::{Store, Undecodable};
+
+use crate::{fault::chain, metrics::WatchMetrics};
+use decode::Decoded;
+use futures::StreamExt;
+use kube::{Api, Resource, ResourceExt, runtime::watcher};
 use serde::de::DeserializeOwned;
-use std::{fmt::Debug, hash::Hash, marker::PhantomData, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use store::Name;
 use tokio_util::sync::CancellationToken;
 
 /// What a watch reports. A relist reports `Applied` only for objects whose resourceVersion moved.
@@ -30,43 +39,254 @@ impl<K> Change<K> {
     }
 }
 
-/// The last seen objects of one watch. Cheap to clone. managedFields are dropped.
-pub struct Store<K>(PhantomData<K>);
-
-impl<K> Clone for Store<K> {
-    fn clone(&self) -> Self {
-        Self(PhantomData)
-    }
-}
-impl<K> Store<K> {
-    /// One object; `namespace` is empty for cluster-scoped kinds.
-    pub fn get(&self, _namespace: &str, _name: &str) -> Option<Arc<K>> {
-        unimplemented!()
-    }
-    /// All objects, in no order.
-    pub fn all(&self) -> Vec<Arc<K>> {
-        unimplemented!()
-    }
-    /// Whether the first list is complete. Before, absence means nothing.
-    pub fn is_synced(&self) -> bool {
-        unimplemented!()
-    }
-    /// Waits for the first complete list.
-    pub async fn synced(&self) {
-        unimplemented!()
-    }
-}
-
 /// Starts a watch as a task that ends with `shutdown`; `on_change` is called after the store holds the change.
+///
+/// `on_change` must not block. Say which cluster it is with [`watch_on`] where there are several.
+///
+/// ```no_run
+/// use k8s_openapi::api::core::v1::Secret;
+/// use kube::{Api, runtime::watcher};
+/// use openmcp_reconcile::{Handle, Key, Lane, watch::{Change, watch}};
+/// # async fn example(client: kube::Client, handle: Handle) {
+/// let secrets = watch(Api::<Secret>::all(client), watcher::Config::default(), Default::default(), move |change| {
+///     let lane = if matches!(change, Change::Applied { first: true, .. }) { Lane::Bulk } else { Lane::Urgent };
+///     let meta = &change.object().metadata;
+///     handle.wake(
+///         Key::new("Secret", meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default()),
+///         lane,
+///     );
+/// });
+/// secrets.synced().await;
+/// # }
+/// ```
 pub fn watch<K>(
-    _api: Api<K>,
-    _config: watcher::Config,
-    _shutdown: CancellationToken,
-    _on_change: impl FnMut(Change<K>) + Send + 'static,
+    api: Api<K>,
+    config: watcher::Config,
+    shutdown: CancellationToken,
+    on_change: impl FnMut(Change<K>) + Send + 'static,
 ) -> Store<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
-    unimplemented!()
+    watch_on("root cluster", api, config, shutdown, on_change)
 }
+
+/// [`watch`], with the cluster named in what it logs.
+pub fn watch_on<K>(
+    cluster: impl Into<String>,
+    api: Api<K>,
+    config: watcher::Config,
+    shutdown: CancellationToken,
+    on_change: impl FnMut(Change<K>) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    watch_dynamic(
+        cluster,
+        &K::DynamicType::default(),
+        api,
+        config,
+        shutdown,
+        on_change,
+    )
+}
+
+/// [`watch_on`], for kinds that are known at run time only. The decoder of `K` sees the whole object, managedFields
+/// included; the store drops them from its metadata.
+pub fn watch_dynamic<K>(
+    cluster: impl Into<String>,
+    dyntype: &K::DynamicType,
+    api: Api<K>,
+    config: watcher::Config,
+    shutdown: CancellationToken,
+    on_change: impl FnMut(Change<K>) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let kind = K::kind(dyntype).into_owned();
+    let store = Store::new();
+    let watch = Watch {
+        cluster: cluster.into(),
+        metrics: WatchMetrics::new(&kind),
+        kind,
+        store: store.clone(),
+        listed: HashSet::new(),
+        on_change,
+    };
+    let decoding = match api.namespace() {
+        Some(namespace) => Api::namespaced_with(api.clone().into_client(), namespace, dyntype),
+        None => Api::all_with(api.into_client(), dyntype),
+    };
+    tokio::spawn(async move {
+        let _ended = shutdown.run_until_cancelled(watch.run(decoding, config)).await;
+    });
+    store
+}
+
+struct Watch<K, F> {
+    cluster: String,
+    kind: String,
+    metrics: WatchMetrics,
+    store: Store<K>,
+    /// What the list that is being read has named so far.
+    listed: HashSet<Name>,
+    on_change: F,
+}
+
+impl<K, F> Watch<K, F>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    F: FnMut(Change<K>) + Send,
+{
+    async fn run(mut self, api: Api<Decoded<K>>, config: watcher::Config) {
+        let mut failures = 0;
+        loop {
+            let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        if self.take(event) {
+                            failures = 0;
+                        }
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        tokio::time::sleep(self.failed(&error, failures)).await;
+                        if needs_new_list(&error) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes over an event. Returns whether it proves that the watch works.
+    fn take(&mut self, event: watcher::Event<Decoded<K>>) -> bool {
+        match event {
+            watcher::Event::Init => {
+                self.listed.clear();
+                return false;
+            }
+            watcher::Event::InitApply(object) => {
+                self.listed.insert(Name::of(object.meta()));
+                self.applied(object);
+                return false;
+            }
+            watcher::Event::InitDone => {
+                for object in self.store.retain(&std::mem::take(&mut self.listed)) {
+                    self.report(Change::Deleted { object });
+                }
+                self.store.set_synced();
+                tracing::debug!(
+                    cluster = self.cluster,
+                    kind = self.kind,
+                    objects = self.store.len(),
+                    "listed"
+                );
+            }
+            watcher::Event::Apply(object) => self.applied(object),
+            watcher::Event::Delete(object) => {
+                if let Some(object) = self.store.remove(&Name::of(object.meta())) {
+                    self.report(Change::Deleted { object });
+                }
+            }
+        }
+        if self.store.set_trouble(None) {
+            tracing::info!(cluster = self.cluster, kind = self.kind, "the watch works again");
+        }
+        true
+    }
+
+    fn applied(&mut self, object: Decoded<K>) {
+        let name = Name::of(object.meta());
+        match object.0 {
+            Ok(mut object) => {
+                object.meta_mut().managed_fields = None;
+                let (object, first) = (Arc::new(object), !self.store.is_synced());
+                let old = self.store.insert(name, object.clone());
+                if old
+                    .as_ref()
+                    .is_some_and(|old| old.resource_version() == object.resource_version())
+                {
+                    return;
+                }
+                match old {
+                    Some(old) if old.uid() != object.uid() => {
+                        self.report(Change::Deleted { object: old });
+                        self.report(Change::Applied {
+                            object,
+                            old: None,
+                            first,
+                        });
+                    }
+                    old => self.report(Change::Applied { object, old, first }),
+                }
+            }
+            Err(broken) => {
+                self.metrics.undecodable();
+                tracing::warn!(
+                    cluster = self.cluster,
+                    kind = self.kind,
+                    object = %name,
+                    "skipped an object that cannot be decoded; what was known of it is kept: {}",
+                    broken.error
+                );
+                self.store.set_undecodable(name, broken.error);
+            }
+        }
+    }
+
+    /// Calls the observer. A panic of it costs this change only.
+    fn report(&mut self, change: Change<K>) {
+        let on_change = &mut self.on_change;
+        if std::panic::catch_unwind(AssertUnwindSafe(|| on_change(change))).is_err() {
+            tracing::error!(
+                cluster = self.cluster,
+                kind = self.kind,
+                "the observer of a watch panicked"
+            );
+        }
+    }
+
+    /// Reports a failure. Returns how long to wait: full jitter, 200 ms doubling up to 30 s.
+    fn failed(&mut self, error: &watcher::Error, failures: u32) -> Duration {
+        let cap = Duration::from_millis(200)
+            .saturating_mul(1 << failures.min(10))
+            .min(Duration::from_secs(30));
+        let wait = cap.mul_f64(rand::random::<f64>());
+        let text = chain(error);
+        self.metrics.restarted();
+        if self.store.set_trouble(Some(text.clone())) {
+            tracing::warn!(
+                cluster = self.cluster,
+                kind = self.kind,
+                failures,
+                ?wait,
+                "a watch failed: {text}"
+            );
+        } else {
+            tracing::debug!(
+                cluster = self.cluster,
+                kind = self.kind,
+                failures,
+                ?wait,
+                "a watch failed: {text}"
+            );
+        }
+        wait
+    }
+}
+
+/// kube goes on from the old resourceVersion when a watch cannot be *started*; when that version is gone, it would
+/// do so for ever.
+fn needs_new_list(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+#[cfg(test)]
+mod tests;

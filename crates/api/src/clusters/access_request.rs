@@ -1,11 +1,12 @@
 //! AccessRequest: somebody needs credentials for a cluster; its cluster provider issues them as a Secret.
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     common::{LocalObjectReference, ObjectReference, OidcProviderConfig, PermissionsRequest, RoleRef, phase},
+    duration::{self, InvalidDuration},
     keys::labels,
     schema,
 };
@@ -65,7 +66,7 @@ pub struct AccessRequestSpec {
     pub oidc: Option<OidcConfig>,
     /// How long after its creation the AccessRequest is deleted, e.g. `24h`. Never, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<kube::core::Duration>,
+    pub ttl: Option<String>,
 }
 
 /// Access by a service account's token.
@@ -130,6 +131,20 @@ impl AccessRequest {
         Some(secret.name.as_str()).filter(|it| !it.is_empty())
     }
 
+    /// When the object is to be deleted: its ttl, counted from its creation. `None` if it never is, or was never stored.
+    ///
+    /// # Errors
+    /// [`InvalidDuration`] if the ttl is no duration.
+    pub fn expires_at(&self) -> Result<Option<jiff::Timestamp>, InvalidDuration> {
+        let (Some(ttl), Some(Time(created))) = (&self.spec.ttl, &self.metadata.creation_timestamp) else {
+            return Ok(None);
+        };
+        let expires_at = created.checked_add(duration::parse(ttl)?);
+        expires_at
+            .map(Some)
+            .map_err(|_| InvalidDuration { text: ttl.clone() })
+    }
+
     /// Whether the cluster provider named `provider` is to act on this object (contract §7): both labels are set, the
     /// provider label is its name, and the phase is Pending, or Granted for the current generation. Any other state is
     /// the generic controller's.
@@ -143,5 +158,74 @@ impl AccessRequest {
                 phase::GRANTED => Some(status.observed_generation) == self.metadata.generation,
                 _ => false,
             }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const CREATED: &str = "2026-01-02T03:04:05Z";
+
+    fn request(ttl: Option<&str>) -> AccessRequest {
+        let mut it = AccessRequest::new(
+            "demo",
+            AccessRequestSpec {
+                ttl: ttl.map(Into::into),
+                ..Default::default()
+            },
+        );
+        it.metadata.creation_timestamp = Some(Time(CREATED.parse().unwrap()));
+        it.metadata.generation = Some(2);
+        it
+    }
+
+    #[test]
+    fn the_ttl_counts_from_the_creation() {
+        assert_eq!(request(None).expires_at(), Ok(None));
+        assert_eq!(
+            request(Some("24h")).expires_at(),
+            Ok(Some("2026-01-03T03:04:05Z".parse().unwrap()))
+        );
+        assert!(request(Some("soon")).expires_at().is_err());
+    }
+
+    #[test]
+    fn a_cluster_provider_acts_only_when_it_is_its_turn() {
+        let request = |provider: &str, phase: &str, observed_generation| {
+            let mut it = request(None);
+            let labels = [(labels::PROVIDER, provider), (labels::PROFILE, "hosted")];
+            it.metadata.labels = Some(labels.map(|(key, value)| (key.into(), value.into())).into());
+            let phase = phase.into();
+            it.status = Some(AccessRequestStatus {
+                phase,
+                observed_generation,
+                ..Default::default()
+            });
+            it
+        };
+        assert!(request("hosted", "Pending", 1).is_for_cluster_provider("hosted"));
+        assert!(request("hosted", "Granted", 2).is_for_cluster_provider("hosted"));
+        assert!(
+            !request("hosted", "Granted", 1).is_for_cluster_provider("hosted"),
+            "the spec changed"
+        );
+        assert!(!request("hosted", "Denied", 2).is_for_cluster_provider("hosted"));
+        assert!(!request("hosted", "", 2).is_for_cluster_provider("hosted"));
+        assert!(!request("other", "Pending", 2).is_for_cluster_provider("hosted"));
+
+        let mut without_profile = request("hosted", "Pending", 2);
+        without_profile
+            .metadata
+            .labels
+            .as_mut()
+            .unwrap()
+            .remove(labels::PROFILE);
+        assert!(!without_profile.is_for_cluster_provider("hosted"));
+        assert!(
+            !self::request(None).is_for_cluster_provider("hosted"),
+            "nobody resolved it yet"
+        );
     }
 }

@@ -41,8 +41,8 @@ pub(super) fn list<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 /// Like [`list`], with items that are replaced as a whole.
 pub(super) fn list_of_atomic<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut list = list::<T>(generator);
-    if let Some(item) = list.get_mut("items") {
-        item["x-kubernetes-map-type"] = "atomic".into();
+    if let Some(item) = list.get_mut("items").and_then(Value::as_object_mut) {
+        item.insert("x-kubernetes-map-type".into(), "atomic".into());
     }
     list
 }
@@ -90,17 +90,24 @@ fn refine_object(name: &str, schema: &mut Map<String, Value>) {
         return;
     };
     if is_reference {
-        properties["name"]["default"] = "".into();
+        set_default(properties, "name", "".into());
     }
     for (_, field, value) in DEFAULTS.iter().filter(|(object, ..)| *object == name) {
-        properties[*field]["default"] = (*value).into();
+        set_default(properties, field, (*value).into());
     }
     if name == "azureDisk" {
-        properties["readOnly"]["default"] = false.into();
+        set_default(properties, "readOnly", false.into());
     }
-    if name == "volumeClaimTemplate"
-        && let Some(metadata) = properties["metadata"]["properties"].as_object_mut()
-    {
-        metadata.retain(|field, _| TEMPLATE_METADATA.contains(&field.as_str()));
+    let template_metadata = properties
+        .get_mut("metadata")
+        .filter(|_| name == "volumeClaimTemplate");
+    if let Some(fields) = template_metadata.and_then(|it| it.get_mut("properties")?.as_object_mut()) {
+        fields.retain(|field, _| TEMPLATE_METADATA.contains(&field.as_str()));
+    }
+}
+
+fn set_default(properties: &mut Map<String, Value>, field: &str, value: Value) {
+    if let Some(schema) = properties.get_mut(field).and_then(Value::as_object_mut) {
+        schema.insert("default".into(), value);
     }
 }

@@ -4,7 +4,7 @@
 mod command;
 mod ready;
 
-pub(crate) use ready::node_is_ready;
+pub(crate) use ready::{Died, node_is_ready};
 
 use crate::{
     assets::{Assets, Tool},

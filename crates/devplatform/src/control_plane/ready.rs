@@ -13,30 +13,46 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A component that is not ready after this will not be.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A component ended although it should have become, or stayed, ready.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} ended while it was starting{last_words}")]
+pub(crate) struct Died {
+    name: &'static str,
+    /// It was not started now, but found.
+    pub(crate) found_running: bool,
+    last_words: String,
+}
+
 impl ControlPlane<'_> {
     /// Waits until the component does its work; its early end or its silence is an error that shows its last words.
-    pub(crate) async fn wait_ready(&self, component: Component) -> anyhow::Result<()> {
+    pub(crate) async fn wait_ready(&self, component: Component, found_running: bool) -> anyhow::Result<()> {
         match component {
             // Nothing asks etcd but the API server, whose readiness includes it; it must listen before that starts,
             // which otherwise tries again only after a second.
             Component::Etcd | Component::HostedEtcd => {
                 let address = component.addresses(self.platform)[0];
-                self.until(component, async || TcpStream::connect(address).is_ok())
-                    .await
+                self.until(component, found_running, async || {
+                    TcpStream::connect(address).is_ok()
+                })
+                .await
             }
             Component::ApiServer => {
                 let client = self.admin().await?;
-                self.until(component, async || answers(&client, "/readyz").await)
-                    .await
+                self.until(component, found_running, async || {
+                    answers(&client, "/readyz").await
+                })
+                .await
             }
             Component::ControllerManager | Component::Scheduler => {
                 let url = format!("https://{}", component.addresses(self.platform)[0]);
                 let client = kubeconfig::build("probe", &url, &self.pki.ca(), &self.pki, "admin")?;
                 let client = kubeconfig::client(client).await?;
-                self.until(component, async || answers(&client, "/healthz").await)
-                    .await
+                self.until(component, found_running, async || {
+                    answers(&client, "/healthz").await
+                })
+                .await
             }
-            Component::Node => self.wait_node().await,
+            Component::Node => self.wait_node(found_running).await,
         }
     }
 
@@ -45,13 +61,18 @@ impl ControlPlane<'_> {
         kubeconfig::client_from(&self.platform.kubeconfig_path("admin")).await
     }
 
-    async fn until(&self, component: Component, ready: impl AsyncFn() -> bool) -> anyhow::Result<()> {
+    async fn until(
+        &self,
+        component: Component,
+        found_running: bool,
+        ready: impl AsyncFn() -> bool,
+    ) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             if timeout(PATIENCE, ready()).await.unwrap_or(false) {
                 return Ok(());
             }
-            self.check_alive(component)?;
+            self.check_alive(component, found_running)?;
             if Instant::now() >= end {
                 bail!("{}", silent(self.platform, component));
             }
@@ -59,26 +80,32 @@ impl ControlPlane<'_> {
         }
     }
 
-    fn check_alive(&self, component: Component) -> anyhow::Result<()> {
+    fn check_alive(&self, component: Component, found_running: bool) -> Result<(), Died> {
         if self.ledger.running(component.name()).is_some() {
             return Ok(());
         }
-        bail!(
-            "{} ended while it was starting{}",
-            component.name(),
-            last_words(self.platform, component)
-        )
+        Err(Died {
+            name: component.name(),
+            found_running,
+            last_words: last_words(self.platform, component),
+        })
     }
 
-    async fn wait_node(&self) -> anyhow::Result<()> {
+    async fn wait_node(&self, found_running: bool) -> anyhow::Result<()> {
+        // The Node object may say Ready of the node's last life: this one must listen first.
+        let address = Component::Node.addresses(self.platform)[0];
+        self.until(Component::Node, found_running, async || {
+            TcpStream::connect(address).is_ok()
+        })
+        .await?;
         let nodes: Api<Node> = Api::all(self.admin().await?);
         let ready = await_condition(nodes, NODE_NAME, |node: Option<&Node>| {
             node.is_some_and(node_is_ready)
         });
         let death = async {
             loop {
-                if let Err(error) = self.check_alive(Component::Node) {
-                    return error;
+                if let Err(died) = self.check_alive(Component::Node, found_running) {
+                    return died;
                 }
                 sleep(LOOK * 10).await;
             }
@@ -88,7 +115,7 @@ impl ControlPlane<'_> {
                 ready.map_err(|_| anyhow::anyhow!(silent(self.platform, Component::Node)))?.context("cannot watch the node")?;
                 Ok(())
             }
-            error = death => Err(error),
+            died = death => Err(died.into()),
         }
     }
 }

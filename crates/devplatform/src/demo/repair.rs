@@ -21,9 +21,14 @@ pub(super) async fn time(
     whole: impl Fn(&Value) -> bool,
     break_it: impl Future<Output = Result<()>>,
 ) -> Result<Duration> {
-    let live = api.get_metadata(name).await.with_context(|| format!("reading {name} before it is broken"))?;
+    let live = api
+        .get_metadata(name)
+        .await
+        .with_context(|| format!("reading {name} before it is broken"))?;
     let version = live.metadata.resource_version.unwrap_or_default();
-    let parameters = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(60);
+    let parameters = WatchParams::default()
+        .fields(&format!("metadata.name={name}"))
+        .timeout(60);
     let mut events = std::pin::pin!(api.watch(&parameters, &version).await?);
     let watching = async {
         let mut broken: Option<Instant> = None;

@@ -32,14 +32,24 @@ const PATIENCE: Duration = Duration::from_secs(120);
 impl Stage {
     pub(super) fn new(kubectl: PathBuf, folder: PathBuf) -> Self {
         let color = std::io::stdout().is_terminal();
-        Self { kubectl, folder, color, began: Instant::now(), chapter: std::cell::Cell::new(0) }
+        Self {
+            kubectl,
+            folder,
+            color,
+            began: Instant::now(),
+            chapter: std::cell::Cell::new(0),
+        }
     }
 
     /// A heading.
     pub(super) fn chapter(&self, title: &str) {
         self.chapter.set(self.chapter.get() + 1);
         let heading = format!("{}. {title}", self.chapter.get());
-        println!("\n{}   {}", self.bold(&heading), self.dim(&format!("[{:.1} s]", self.elapsed())));
+        println!(
+            "\n{}   {}",
+            self.bold(&heading),
+            self.dim(&format!("[{:.1} s]", self.elapsed()))
+        );
     }
 
     /// A sentence that explains what comes.
@@ -59,7 +69,11 @@ impl Stage {
         let (success, output) = self.quietly(who, arguments).await?;
         self.show(&output, started.elapsed());
         if !success {
-            bail!("`kubectl {}` as {} failed, which is not as told", arguments.join(" "), who.name);
+            bail!(
+                "`kubectl {}` as {} failed, which is not as told",
+                arguments.join(" "),
+                who.name
+            );
         }
         Ok(output)
     }
@@ -71,24 +85,45 @@ impl Stage {
         let (success, output) = self.quietly(who, arguments).await?;
         self.show(&output, started.elapsed());
         if success || !output.contains(why) {
-            bail!("`kubectl {}` as {} had to be refused ({why})", arguments.join(" "), who.name);
+            bail!(
+                "`kubectl {}` as {} had to be refused ({why})",
+                arguments.join(" "),
+                who.name
+            );
         }
         Ok(())
     }
 
     /// Waits with `kubectl wait`; prints the time, and what `tell` (a jsonpath) shows afterwards.
-    pub(super) async fn wait(&self, who: &Person, target: &[&str], condition: &str, tell: &str) -> Result<()> {
+    pub(super) async fn wait(
+        &self,
+        who: &Person,
+        target: &[&str],
+        condition: &str,
+        tell: &str,
+    ) -> Result<()> {
         let condition = format!("--for={condition}");
         let timeout = format!("--timeout={}s", PATIENCE.as_secs());
-        let arguments: Vec<&str> =
-            ["wait"].iter().chain(target).copied().chain([condition.as_str(), timeout.as_str()]).collect();
+        let arguments: Vec<&str> = ["wait"]
+            .iter()
+            .chain(target)
+            .copied()
+            .chain([condition.as_str(), timeout.as_str()])
+            .collect();
         self.announce(who, &arguments[..arguments.len() - 1]);
         let started = Instant::now();
         let (success, output) = self.quietly(who, &arguments).await?;
         if !success {
-            let (_, now) = self.quietly(who, &[&["get"], target, &["-o", "yaml"]].concat()).await?;
+            let (_, now) = self
+                .quietly(who, &[&["get"], target, &["-o", "yaml"]].concat())
+                .await?;
             println!("{now}");
-            bail!("`kubectl {}` as {}: {}", arguments.join(" "), who.name, output.trim());
+            bail!(
+                "`kubectl {}` as {}: {}",
+                arguments.join(" "),
+                who.name,
+                output.trim()
+            );
         }
         let took = started.elapsed();
         let told = match tell {
@@ -102,7 +137,9 @@ impl Stage {
     /// A value by jsonpath, without telling of it.
     pub(super) async fn read(&self, who: &Person, target: &[&str], jsonpath: &str) -> Result<String> {
         let output = format!("jsonpath={jsonpath}");
-        let (success, text) = self.quietly(who, &[&["get"], target, &["-o", &output]].concat()).await?;
+        let (success, text) = self
+            .quietly(who, &[&["get"], target, &["-o", &output]].concat())
+            .await?;
         if !success {
             bail!("reading {} as {}: {}", target.join(" "), who.name, text.trim());
         }
@@ -148,17 +185,35 @@ impl Stage {
     fn announce(&self, who: &Person, arguments: &[&str]) {
         let shown: Vec<String> = arguments
             .iter()
-            .map(|a| if a.contains([' ', '{', '[', '|', '\'', '"']) { format!("'{a}'") } else { (*a).to_string() })
+            .map(|a| {
+                if a.contains([' ', '{', '[', '|', '\'', '"']) {
+                    format!("'{a}'")
+                } else {
+                    (*a).to_string()
+                }
+            })
             .collect();
-        println!("   {:<15}{}", format!("{}:", who.name), self.bold(&format!("kubectl {}", shown.join(" "))));
+        println!(
+            "   {:<15}{}",
+            format!("{}:", who.name),
+            self.bold(&format!("kubectl {}", shown.join(" ")))
+        );
     }
 
     fn bold(&self, text: &str) -> String {
-        if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.to_string() }
+        if self.color {
+            format!("\x1b[1m{text}\x1b[0m")
+        } else {
+            text.to_string()
+        }
     }
 
     fn dim(&self, text: &str) -> String {
-        if self.color { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
+        if self.color {
+            format!("\x1b[2m{text}\x1b[0m")
+        } else {
+            text.to_string()
+        }
     }
 }
 
@@ -181,5 +236,6 @@ pub(super) fn keep_kubeconfig(path: &Path, content: &[u8]) -> Result<()> {
         .mode(0o600)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(content).with_context(|| format!("cannot write {}", path.display()))
+    file.write_all(content)
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -24,9 +24,15 @@ pub(super) struct People {
 
 impl People {
     pub(super) fn new(owner: PathBuf, folder: &Path) -> Self {
-        let person = |name, file: &str| Person { name, kubeconfig: folder.join(file) };
+        let person = |name, file: &str| Person {
+            name,
+            kubeconfig: folder.join(file),
+        };
         Self {
-            owner: Person { name: "platform owner", kubeconfig: owner },
+            owner: Person {
+                name: "platform owner",
+                kubeconfig: owner,
+            },
             tenant_a: person("tenant a", "tenant-a.yaml"),
             tenant_b: person("tenant b", "tenant-b.yaml"),
             on_mcp: person("tenant a (mcp)", "tenant-a-mcp.yaml"),
@@ -45,11 +51,22 @@ pub(super) async fn provider(stage: &Stage, people: &People, bundle: &Path) -> R
     let owner = &people.owner;
     stage.chapter("The platform owner offers a service: kro");
     let from = format!("--from-file={}", bundle.display());
-    stage.kubectl(owner, &["create", "configmap", "kro-0.9.4", "-n", SYSTEM, &from]).await?;
-    stage.kubectl(owner, &["apply", "-f", "examples/kro/rbac.yaml"]).await?;
-    stage.kubectl(owner, &["apply", "-f", "examples/kro/serviceprovider.yaml"]).await?;
-    stage.wait(owner, &["serviceprovider/kro"], PHASE_READY, READY).await?;
-    stage.kubectl(owner, &["apply", "-f", "examples/kro/providerconfig.yaml"]).await.map(drop)
+    stage
+        .kubectl(owner, &["create", "configmap", "kro-0.9.4", "-n", SYSTEM, &from])
+        .await?;
+    stage
+        .kubectl(owner, &["apply", "-f", "examples/kro/rbac.yaml"])
+        .await?;
+    stage
+        .kubectl(owner, &["apply", "-f", "examples/kro/serviceprovider.yaml"])
+        .await?;
+    stage
+        .wait(owner, &["serviceprovider/kro"], PHASE_READY, READY)
+        .await?;
+    stage
+        .kubectl(owner, &["apply", "-f", "examples/kro/providerconfig.yaml"])
+        .await
+        .map(drop)
 }
 
 /// Two tenants get an identity each.
@@ -57,10 +74,14 @@ pub(super) async fn tenants(stage: &Stage, people: &People) -> Result<()> {
     let owner = &people.owner;
     stage.chapter("Two tenants are admitted to the onboarding cluster, each to its own namespace");
     for (tenant, name) in [(&people.tenant_a, "tenant-a"), (&people.tenant_b, "tenant-b")] {
-        stage.kubectl(owner, &["apply", "-f", &format!("examples/tenants/{name}.yaml")]).await?;
+        stage
+            .kubectl(owner, &["apply", "-f", &format!("examples/tenants/{name}.yaml")])
+            .await?;
         let request = format!("accessrequest/{name}");
         let target = ["-n", SYSTEM, request.as_str()];
-        stage.wait(owner, &target, "jsonpath={.status.phase}=Granted", "").await?;
+        stage
+            .wait(owner, &target, "jsonpath={.status.phase}=Granted", "")
+            .await?;
         let secret = stage.read(owner, &target, "{.status.secretRef.name}").await?;
         take_kubeconfig(stage, owner, SYSTEM, &secret, tenant).await?;
     }
@@ -71,33 +92,76 @@ pub(super) async fn tenants(stage: &Stage, people: &People) -> Result<()> {
 pub(super) async fn order(stage: &Stage, people: &People) -> Result<()> {
     let a = &people.tenant_a;
     stage.chapter("Tenant a orders a control plane: a Kubernetes API server of its own");
-    stage.kubectl(a, &["apply", "-f", "examples/kro/controlplane.yaml"]).await?;
+    stage
+        .kubectl(a, &["apply", "-f", "examples/kro/controlplane.yaml"])
+        .await?;
     let target = ["-n", "project-a", "controlplane/sample"];
     let told = "{range .status.conditions[*]}{.type}={.status} {end}";
     stage.wait(a, &target, PHASE_READY, told).await?;
     take_kubeconfig(stage, a, "project-a", "admin.sample.kubeconfig", &people.on_mcp).await?;
 
     stage.chapter("Tenant a orders kro on it");
-    stage.kubectl(a, &["apply", "-f", "examples/kro/kro.yaml"]).await?;
-    stage.wait(a, &["-n", "project-a", "kro/sample"], PHASE_READY, READY).await
+    stage
+        .kubectl(a, &["apply", "-f", "examples/kro/kro.yaml"])
+        .await?;
+    stage
+        .wait(a, &["-n", "project-a", "kro/sample"], PHASE_READY, READY)
+        .await
 }
 
 /// The real kro works for tenant a; tenant b sees nothing of it.
 pub(super) async fn usage(stage: &Stage, people: &People) -> Result<()> {
     let mcp = &people.on_mcp;
     stage.chapter("Tenant a uses kro: one object becomes a namespace, a role and a quota");
-    stage.kubectl(mcp, &["apply", "-f", "examples/kro/rgd.yaml"]).await?;
+    stage
+        .kubectl(mcp, &["apply", "-f", "examples/kro/rgd.yaml"])
+        .await?;
     let rgd = ["resourcegraphdefinition/team-space"];
-    stage.wait(mcp, &rgd, "jsonpath={.status.state}=Active", "{.kind} {.metadata.name}: {.status.state}").await?;
-    stage.kubectl(mcp, &["apply", "-f", "examples/kro/instance.yaml"]).await?;
-    stage.wait(mcp, &["teamspace/payments"], "jsonpath={.status.state}=ACTIVE", "{.status.state}").await?;
-    stage.kubectl(mcp, &["get", "role,resourcequota", "-n", "payments", "-o", "name"]).await?;
+    stage
+        .wait(
+            mcp,
+            &rgd,
+            "jsonpath={.status.state}=Active",
+            "{.kind} {.metadata.name}: {.status.state}",
+        )
+        .await?;
+    stage
+        .kubectl(mcp, &["apply", "-f", "examples/kro/instance.yaml"])
+        .await?;
+    stage
+        .wait(
+            mcp,
+            &["teamspace/payments"],
+            "jsonpath={.status.state}=ACTIVE",
+            "{.status.state}",
+        )
+        .await?;
+    stage
+        .kubectl(
+            mcp,
+            &["get", "role,resourcequota", "-n", "payments", "-o", "name"],
+        )
+        .await?;
 
     stage.chapter("Tenant b is kept out");
     let b = &people.tenant_b;
-    stage.refused(b, &["get", "kro", "sample", "-n", "project-a"], "forbidden").await?;
-    stage.refused(b, &["delete", "controlplane", "sample", "-n", "project-a"], "forbidden").await?;
-    stage.refused(b, &["get", "secret", "admin.sample.kubeconfig", "-n", "project-a"], "forbidden").await
+    stage
+        .refused(b, &["get", "kro", "sample", "-n", "project-a"], "forbidden")
+        .await?;
+    stage
+        .refused(
+            b,
+            &["delete", "controlplane", "sample", "-n", "project-a"],
+            "forbidden",
+        )
+        .await?;
+    stage
+        .refused(
+            b,
+            &["get", "secret", "admin.sample.kubeconfig", "-n", "project-a"],
+            "forbidden",
+        )
+        .await
 }
 
 /// Somebody breaks the service three times; it is repaired at once, and an Event says so.
@@ -111,7 +175,15 @@ pub(super) async fn breakage(stage: &Stage, people: &People) -> Result<()> {
     let image = live["spec"]["template"]["spec"]["containers"][0]["image"].clone();
 
     let same_image = |o: &Value| o["spec"]["template"]["spec"]["containers"][0]["image"] == image;
-    let set = ["-n", &namespace, "set", "image", "deployment/kro", "*=nobody/evil:1", "--field-manager=kubectl-edit"];
+    let set = [
+        "-n",
+        &namespace,
+        "set",
+        "image",
+        "deployment/kro",
+        "*=nobody/evil:1",
+        "--field-manager=kubectl-edit",
+    ];
     broken(stage, owner, &set, &deployments, "kro", same_image).await?;
 
     let one_replica = |o: &Value| o["spec"]["replicas"] == 1;
@@ -122,13 +194,33 @@ pub(super) async fn breakage(stage: &Stage, people: &People) -> Result<()> {
     let label = ["clusterroles", "-l", "app.kubernetes.io/managed-by=kro"];
     let role = stage.read(mcp, &label, "{.items[0].metadata.name}").await?;
     let roles = objects(mcp, "rbac.authorization.k8s.io", "ClusterRole", "").await?;
-    broken(stage, mcp, &["delete", "clusterrole", &role], &roles, &role, |_| true).await?;
+    broken(
+        stage,
+        mcp,
+        &["delete", "clusterrole", &role],
+        &roles,
+        &role,
+        |_| true,
+    )
+    .await?;
 
     stage.say("The tenant reads what was repaired in the Events of its object:");
     let events = "custom-columns=REASON:.reason,MESSAGE:.message";
     let of_kro = "--field-selector=involvedObject.kind=Kro,reason=DriftRepaired";
     let told = stage
-        .kubectl(&people.tenant_a, &["get", "events", "-n", "project-a", of_kro, "-o", events, "--no-headers"])
+        .kubectl(
+            &people.tenant_a,
+            &[
+                "get",
+                "events",
+                "-n",
+                "project-a",
+                of_kro,
+                "-o",
+                events,
+                "--no-headers",
+            ],
+        )
         .await?;
     if !told.contains("kubectl-edit") {
         bail!("the Event had to name kubectl-edit, who changed the image");
@@ -141,25 +233,83 @@ pub(super) async fn departure(stage: &Stage, people: &People) -> Result<()> {
     let (a, mcp, owner) = (&people.tenant_a, &people.on_mcp, &people.owner);
     let kro = ["-n", "project-a", "kro/sample"];
     stage.chapter("Tenant a deletes kro while it still uses it: blocked, with the reason");
-    stage.kubectl(a, &["delete", "-n", "project-a", "kro/sample", "--wait=false"]).await?;
-    stage.wait(a, &kro, "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=False", READY).await?;
+    stage
+        .kubectl(a, &["delete", "-n", "project-a", "kro/sample", "--wait=false"])
+        .await?;
+    stage
+        .wait(
+            a,
+            &kro,
+            "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=False",
+            READY,
+        )
+        .await?;
     let told = stage.read(a, &kro, READY).await?;
     if !told.contains("team-space") {
         bail!("the condition had to name the ResourceGraphDefinition team-space");
     }
 
     stage.chapter("Tenant a cleans up, and everything goes");
-    stage.kubectl(mcp, &["delete", "-f", "examples/kro/instance.yaml", "--timeout=60s"]).await?;
-    stage.kubectl(mcp, &["delete", "-f", "examples/kro/rgd.yaml", "--timeout=60s"]).await?;
+    stage
+        .kubectl(
+            mcp,
+            &["delete", "-f", "examples/kro/instance.yaml", "--timeout=60s"],
+        )
+        .await?;
+    stage
+        .kubectl(mcp, &["delete", "-f", "examples/kro/rgd.yaml", "--timeout=60s"])
+        .await?;
     stage.wait(a, &kro, "delete", "").await?;
-    stage.kubectl(a, &["delete", "-n", "project-a", "controlplane/sample", "--timeout=60s"]).await?;
-    stage.kubectl(owner, &["delete", "-f", "examples/kro/serviceprovider.yaml", "--timeout=60s"]).await?;
+    stage
+        .kubectl(
+            a,
+            &[
+                "delete",
+                "-n",
+                "project-a",
+                "controlplane/sample",
+                "--timeout=60s",
+            ],
+        )
+        .await?;
+    stage
+        .kubectl(
+            owner,
+            &[
+                "delete",
+                "-f",
+                "examples/kro/serviceprovider.yaml",
+                "--timeout=60s",
+            ],
+        )
+        .await?;
 
     stage.chapter("Nothing is left");
     nothing(stage, owner, &["inventories", "-A"]).await?;
-    nothing(stage, owner, &["clusters.clusters.openmcp.cloud", "-A", "-o", "name"]).await?;
-    nothing(stage, owner, &["deployments,jobs,pods,serviceaccounts", "-n", SYSTEM, "-o", "name"]).await?;
-    nothing(stage, owner, &["namespaces,clusterroles,clusterrolebindings,crds", "-o", "name"]).await
+    nothing(
+        stage,
+        owner,
+        &["clusters.clusters.openmcp.cloud", "-A", "-o", "name"],
+    )
+    .await?;
+    nothing(
+        stage,
+        owner,
+        &[
+            "deployments,jobs,pods,serviceaccounts",
+            "-n",
+            SYSTEM,
+            "-o",
+            "name",
+        ],
+    )
+    .await?;
+    nothing(
+        stage,
+        owner,
+        &["namespaces,clusterroles,clusterrolebindings,crds", "-o", "name"],
+    )
+    .await
 }
 
 /// Breaks an object by a kubectl command and prints how long it stayed broken.
@@ -171,7 +321,10 @@ async fn broken(
     name: &str,
     whole: impl Fn(&Value) -> bool,
 ) -> Result<()> {
-    let took = repair::time(api, name, whole, async { stage.kubectl(who, command).await.map(drop) }).await?;
+    let took = repair::time(api, name, whole, async {
+        stage.kubectl(who, command).await.map(drop)
+    })
+    .await?;
     stage.say(&format!("→ repaired after {}", human(took)));
     Ok(())
 }
@@ -179,18 +332,33 @@ async fn broken(
 /// Lists kinds and fails if anything of kro or of the tenant's control plane is among them.
 async fn nothing(stage: &Stage, who: &Person, kinds: &[&str]) -> Result<()> {
     let output = stage.kubectl(who, &[&["get"], kinds].concat()).await?;
-    let left: Vec<&str> =
-        output.lines().filter(|l| l.contains("kro") || l.contains("mcp--") || l.contains("sample")).collect();
-    if left.is_empty() { Ok(()) } else { bail!("left behind: {}", left.join(", ")) }
+    let left: Vec<&str> = output
+        .lines()
+        .filter(|l| l.contains("kro") || l.contains("mcp--") || l.contains("sample"))
+        .collect();
+    if left.is_empty() {
+        Ok(())
+    } else {
+        bail!("left behind: {}", left.join(", "))
+    }
 }
 
 /// Reads the kubeconfig in a Secret for a person.
-async fn take_kubeconfig(stage: &Stage, by: &Person, namespace: &str, secret: &str, to: &Person) -> Result<()> {
+async fn take_kubeconfig(
+    stage: &Stage,
+    by: &Person,
+    namespace: &str,
+    secret: &str,
+    to: &Person,
+) -> Result<()> {
     let target = ["-n", namespace, "secret", secret];
     let encoded = stage.read(by, &target, "{.data.kubeconfig}").await?;
     let parsed: k8s_openapi::ByteString = serde_json::from_value(Value::String(encoded))?;
     keep_kubeconfig(&to.kubeconfig, &parsed.0)?;
-    stage.say(&format!("kubeconfig of {} taken from Secret {namespace}/{secret}", to.name));
+    stage.say(&format!(
+        "kubeconfig of {} taken from Secret {namespace}/{secret}",
+        to.name
+    ));
     Ok(())
 }
 

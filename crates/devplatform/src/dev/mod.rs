@@ -1,15 +1,16 @@
 //! `openmcp dev`: a local platform of real processes on loopback. One file a subcommand.
-mod access;
 mod down;
 mod logs;
 mod status;
 mod up;
 
-pub(crate) use up::{Options, up};
+pub(crate) use down::down;
+pub(crate) use up::{Options, abandon, up};
 
 use crate::{
     images::parse_image,
     node::NodeConfig,
+    openmcp,
     state::{Home, Platform, parse_name},
 };
 use anyhow::{Context, bail};
@@ -129,7 +130,7 @@ async fn interruptible(home: &Home, arguments: Up) -> anyhow::Result<()> {
     tokio::select! {
         result = up(home, &options) => {
             let platform = result?;
-            up::say_how_to_go_on(&platform, &options);
+            up::say_how_to_go_on(home, &platform, &options);
             Ok(())
         }
         signal = interruption() => {
@@ -157,7 +158,7 @@ async fn kubeconfig(home: &Home, wanted: &Kubeconfig) -> anyhow::Result<()> {
     let platform = Platform::require(home, &wanted.named.name)?;
     let path = match wanted.cluster {
         Cluster::Platform => platform.kubeconfig_path("platform-owner"),
-        Cluster::Onboarding => access::onboarding(&platform).await?,
+        Cluster::Onboarding => openmcp::onboarding_kubeconfig(&platform).await?,
     };
     if wanted.raw {
         print!(

@@ -2,10 +2,10 @@
 use crate::{
     assets::{Assets, Tool},
     console::Steps,
-    control_plane::{Component, ControlPlane},
+    control_plane::{Component, ControlPlane, Died},
     images::Images,
     openmcp,
-    prerequisites::ensure_bubblewrap,
+    prerequisites::{ensure_bubblewrap, find_program},
     state::{Home, Lock, Platform, private_folder},
 };
 use std::{path::PathBuf, time::Instant};
@@ -55,10 +55,11 @@ pub(crate) async fn up(home: &Home, options: &Options) -> anyhow::Result<Platfor
 fn prepare(home: &Home, options: &Options) -> anyhow::Result<(Assets, Platform, Images, Lock)> {
     let assets = Assets::from_env(home);
     private_folder(&home.state)?;
-    let lock = Platform::lock(home, &options.name)?;
     Images::collect(&assets, &options.images, !options.kubernetes_only)?;
     ensure_bubblewrap()?;
     assets.ensure(&options.tools())?;
+    // Taken last: whoever waits for another command's build must not keep `down` waiting.
+    let lock = Platform::lock(home, &options.name)?;
     let images = Images::collect(&assets, &options.images, !options.kubernetes_only)?;
     let platform = Platform::find_or_create(home, &options.name)?;
     Ok((assets, platform, images, lock))
@@ -76,25 +77,43 @@ async fn start(
         &[ApiServer],
         &[ControllerManager, Scheduler, Node],
     ] {
-        let since = Instant::now();
-        let mut started = Vec::with_capacity(wave.len());
-        for component in wave {
-            started.push(control_plane.start(*component)?);
+        if let Err(error) = start_wave(control_plane, wave, steps, platform).await {
+            // What is being killed still counts as running for a moment: then it was found, and is gone now.
+            match error.downcast_ref::<Died>() {
+                Some(Died {
+                    found_running: true, ..
+                }) => start_wave(control_plane, wave, steps, platform).await?,
+                _ => return Err(error),
+            }
         }
-        let control_plane = &*control_plane;
-        let ready = wave.iter().zip(started).map(|(component, new)| async move {
-            control_plane.wait_ready(*component).await?;
-            let address = component.addresses(platform)[0].to_string();
-            let note = if new {
-                address
-            } else {
-                format!("{address} (was running)")
-            };
-            steps.done(component.name(), &note, since);
-            anyhow::Ok(())
-        });
-        futures::future::try_join_all(ready).await?;
     }
+    Ok(())
+}
+
+async fn start_wave(
+    control_plane: &mut ControlPlane<'_>,
+    wave: &[Component],
+    steps: &Steps,
+    platform: &Platform,
+) -> anyhow::Result<()> {
+    let since = Instant::now();
+    let mut started = Vec::with_capacity(wave.len());
+    for component in wave {
+        started.push(control_plane.start(*component)?);
+    }
+    let control_plane = &*control_plane;
+    let ready = wave.iter().zip(started).map(|(component, new)| async move {
+        control_plane.wait_ready(*component, !new).await?;
+        let address = component.addresses(platform)[0].to_string();
+        let note = if new {
+            address
+        } else {
+            format!("{address} (was running)")
+        };
+        steps.done(component.name(), &note, since);
+        anyhow::Ok(())
+    });
+    futures::future::try_join_all(ready).await?;
     Ok(())
 }
 
@@ -104,14 +123,22 @@ pub(crate) fn abandon(home: &Home) {
 }
 
 /// The last lines: where the kubeconfigs are and what to do next.
-pub(crate) fn say_how_to_go_on(platform: &Platform, options: &Options) {
+pub(crate) fn say_how_to_go_on(home: &Home, platform: &Platform, options: &Options) {
+    let assets = Assets::from_env(home);
     let name = if options.name == "dev" {
         String::new()
     } else {
         format!(" --name {}", options.name)
     };
+    println!();
+    if let (None, Some(kubectl)) = (find_program("kubectl"), assets.find(Tool::Kubectl)) {
+        println!(
+            "  export PATH=$PATH:{}",
+            kubectl.parent().unwrap_or(&kubectl).display()
+        );
+    }
     println!(
-        "\n  export KUBECONFIG=$(openmcp dev kubeconfig{name})    # as platform owner, on the platform cluster"
+        "  export KUBECONFIG=$(openmcp dev kubeconfig{name})    # as platform owner, on the platform cluster"
     );
     if options.kubernetes_only {
         println!("  kubectl get nodes");

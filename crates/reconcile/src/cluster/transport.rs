@@ -1,0 +1,150 @@
+//! The HTTP stack under a kube client, whose credentials can be exchanged while it is in use.
+use crate::{Fault, metrics};
+use arc_swap::ArcSwap;
+use axum::body::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use kube::{
+    Config,
+    client::{Body, ConfigExt},
+};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneSyncService, util::option_layer};
+
+/// To a TCP connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// To the head of any answer, and to the end of one that is not streamed.
+const ANSWER: Duration = Duration::from_secs(30);
+/// A silent peer is asked after this time, and given up after three unanswered questions.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_PROBE: Duration = Duration::from_secs(8);
+
+type Reply = Response<UnsyncBoxBody<Bytes, BoxError>>;
+type Stack = BoxCloneSyncService<Request<Body>, Reply, BoxError>;
+
+/// A pool of connections to one server under one client certificate, or none.
+#[derive(Clone)]
+pub(super) struct Transport(Stack);
+
+impl Transport {
+    /// A pool without connections.
+    pub(super) fn new(config: &Config) -> Result<Self, Fault> {
+        install_crypto_provider();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_keepalive(Some(KEEP_ALIVE));
+        tcp.set_keepalive_interval(Some(KEEP_ALIVE_PROBE));
+        tcp.set_keepalive_retries(Some(3));
+        let tls = config
+            .rustls_https_connector_with_connector(tcp)
+            .map_err(|_hidden| unusable())?;
+        let pool: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(tls);
+        let pool = tower::service_fn(move |request: Request<Body>| bounded(pool.clone(), request));
+        Ok(Self(BoxCloneSyncService::new(pool)))
+    }
+
+    /// The pool, with the server's address and the credentials of a configuration added to each request.
+    pub(super) fn stack(&self, config: &Config) -> Result<Stack, Fault> {
+        let headers = config.extra_headers_layer().map_err(|_hidden| unusable())?;
+        let credentials = config.auth_layer().map_err(|_hidden| unusable())?;
+        let service = headers.layer(self.0.clone());
+        let service = option_layer(credentials).layer(service);
+        let service = config.base_uri_layer().layer(service);
+        Ok(BoxCloneSyncService::new(service.map_err(BoxError::from)))
+    }
+}
+
+/// The causes may quote keys.
+fn unusable() -> Fault {
+    Fault::invalid(
+        "InvalidKubeconfig",
+        "the kubeconfig's certificates, key or token cannot be used",
+    )
+}
+
+/// One request within its time. What is not streamed is read whole before it counts as answered.
+async fn bounded<C>(pool: HttpClient<C, Body>, request: Request<Body>) -> Result<Reply, BoxError>
+where
+    C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
+{
+    let streamed = request.uri().query().is_some_and(|query| {
+        query
+            .split('&')
+            .any(|pair| matches!(pair, "watch=true" | "watch=1" | "follow=true" | "follow=1"))
+    });
+    let (method, host) = (
+        request.method().clone(),
+        request.uri().host().unwrap_or_default().to_owned(),
+    );
+    let start = Instant::now();
+    let exchange = async {
+        let answer = pool.request(request).await;
+        let code = answer.as_ref().map_or_else(
+            |_| "<error>".to_owned(),
+            |answer| answer.status().as_str().to_owned(),
+        );
+        metrics::request(&method, &host, &code, start.elapsed());
+        let (parts, body) = answer?.into_parts();
+        let body = if streamed {
+            body.map_err(BoxError::from).boxed_unsync()
+        } else {
+            Full::new(body.collect().await?.to_bytes())
+                .map_err(|never| match never {})
+                .boxed_unsync()
+        };
+        Ok(Response::from_parts(parts, body))
+    };
+    match tokio::time::timeout(ANSWER, exchange).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(format!("{host} did not answer within {ANSWER:?}").into()),
+    }
+}
+
+/// The service that a kube client holds: whatever stack is current when a request is sent.
+#[derive(Clone)]
+pub(super) struct Swappable(Arc<ArcSwap<Shared>>);
+
+struct Shared(Stack);
+
+impl Swappable {
+    pub(super) fn new(stack: Stack) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Shared(stack))))
+    }
+
+    /// Requests from now on go through `stack`.
+    pub(super) fn swap(&self, stack: Stack) {
+        self.0.store(Arc::new(Shared(stack)));
+    }
+}
+
+impl Service<Request<Body>> for Swappable {
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Reply, BoxError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let stack = self.0.load().0.clone();
+        Box::pin(stack.oneshot(request))
+    }
+}
+
+/// One crypto provider in the house. Losing the race for it is fine: the winner is the same.
+fn install_crypto_provider() {
+    // kube installs it too, but only when it builds a client by itself.
+    let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

@@ -1,0 +1,77 @@
+//! Decodes objects one by one, so that one that cannot be decoded does not stop the list of all others.
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, core::DynamicResourceScope};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// An object, or why it is none.
+#[derive(Debug, Clone)]
+pub(super) struct Decoded<K>(pub(super) Result<K, Broken>);
+
+#[derive(Debug, Clone)]
+pub(super) struct Broken {
+    pub(super) error: String,
+    metadata: ObjectMeta,
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Ok(Self(K::deserialize(&value).map_err(|error| Broken {
+            error: error.to_string(),
+            metadata: identity(&value),
+        })))
+    }
+}
+
+/// The little of the metadata that a watch needs, read without trusting the rest.
+fn identity(value: &Value) -> ObjectMeta {
+    let field = |name: &str| {
+        value
+            .pointer(&format!("/metadata/{name}"))?
+            .as_str()
+            .map(str::to_owned)
+    };
+    ObjectMeta {
+        name: field("name"),
+        namespace: field("namespace"),
+        uid: field("uid"),
+        resource_version: field("resourceVersion"),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The scope is dynamic whatever that of `K` is: it only decides which constructors [`kube::Api`] offers.
+impl<K: Resource> Resource for Decoded<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = DynamicResourceScope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        match &self.0 {
+            Ok(object) => object.meta(),
+            Err(broken) => &broken.metadata,
+        }
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.0 {
+            Ok(object) => object.meta_mut(),
+            Err(broken) => &mut broken.metadata,
+        }
+    }
+}
