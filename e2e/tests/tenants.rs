@@ -102,7 +102,7 @@ async fn foreign_token(
     let read = async |tenant: &people::Tenant, cp: &str| -> Result<serde_json::Value> {
         let secret = tenant
             .api(&kinds::secret())
-            .get(&format!("admin.{cp}.kubeconfig"))
+            .get(&format!("token-admin.{cp}.kubeconfig"))
             .await?;
         let secret: k8s_openapi::api::core::v1::Secret =
             serde_json::from_value(serde_json::to_value(secret)?)?;

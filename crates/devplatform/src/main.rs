@@ -26,7 +26,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start, look at and stop a local platform.
     #[command(subcommand)]
     Dev(dev::Dev),
     /// Watch the product do its main job on a local platform, step by step.

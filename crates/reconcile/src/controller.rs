@@ -5,6 +5,7 @@ use crate::{
     Fault, Lane,
     fault::Class,
     metrics::{self, ControllerMetrics},
+    process,
     queue::{Bounds, Finish, Job, Queue, Tenanted},
 };
 use futures::FutureExt;
@@ -158,7 +159,7 @@ impl Controller {
             stage: AtomicU8::new(NEW),
             metrics: metrics::controller(name),
         });
-        metrics::observe(&shared);
+        process::add_controller(&shared);
         Self { shared, limits }
     }
 

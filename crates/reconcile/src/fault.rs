@@ -137,14 +137,13 @@ impl Fault {
         status: &Status,
         retry_after: Option<Duration>,
     ) -> Self {
-        let terminating = status.details.as_ref().is_some_and(|details| {
-            details
-                .causes
-                .iter()
-                .any(|cause| cause.reason == "NamespaceTerminating")
-        });
+        let causes = || status.details.iter().flat_map(|details| &details.causes);
+        // An apply with the UID of an object that was replaced meanwhile (seen on 1.36; 409 if it is absent).
+        let replaced = causes().any(|cause| cause.field == "metadata.uid");
+        let terminating = causes().any(|cause| cause.reason == "NamespaceTerminating");
         let (class, reason) = match status.code {
             _ if terminating => (Class::Retry, "NamespaceTerminating"),
+            422 if replaced => (Class::Retry, "Conflict"),
             401 | 403 => (Class::Denied, "AccessDenied"),
             400 | 413 | 415 | 422 => (Class::Invalid, "Rejected"),
             404 => (Class::Retry, "NotFound"),
@@ -205,6 +204,15 @@ mod tests {
             "details": {"causes": [{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]}
         }));
         assert_eq!(Fault::status("x", &terminating, None).class, Class::Retry);
+    }
+
+    #[test]
+    fn another_uid_under_the_name_is_a_conflict_and_no_wrong_input() {
+        let replaced = status(json!({
+            "code": 422, "details": {"causes": [{"reason": "FieldValueInvalid", "field": "metadata.uid"}]}
+        }));
+        let fault = Fault::status("x", &replaced, None);
+        assert_eq!((fault.class, fault.reason), (Class::Retry, "Conflict"));
     }
 
     #[test]

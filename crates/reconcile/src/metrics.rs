@@ -2,7 +2,7 @@
 //!
 //! One registry a process: metrics, like the log, belong to the process. Labels are bounded: never an object's
 //! name. Gauges are brought up to date when somebody looks, from the controllers themselves.
-use crate::{Fault, Lane, Outcome, controller, fault::Class};
+use crate::{Fault, Lane, Outcome, fault::Class, process};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use std::{
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -100,7 +100,6 @@ struct Families {
 struct Process {
     registry: Mutex<Registry>,
     families: Families,
-    controllers: Mutex<Vec<Weak<controller::Shared>>>,
 }
 
 static PROCESS: LazyLock<Process> = LazyLock::new(|| {
@@ -109,7 +108,6 @@ static PROCESS: LazyLock<Process> = LazyLock::new(|| {
     Process {
         registry: Mutex::new(registry),
         families,
-        controllers: Mutex::default(),
     }
 });
 
@@ -165,27 +163,12 @@ pub fn register<T>(with: impl FnOnce(&mut Registry) -> T) -> T {
 
 /// All metrics of the process as OpenMetrics text.
 pub fn encode() -> Result<String, std::fmt::Error> {
-    for controller in controllers() {
+    for controller in process::controllers() {
         controller.measure();
     }
     let mut text = String::new();
     text::encode(&mut text, &lock(&PROCESS.registry))?;
     Ok(text)
-}
-
-/// Has the gauges of a controller read when somebody looks.
-pub(crate) fn observe(controller: &Arc<controller::Shared>) {
-    let mut controllers = lock(&PROCESS.controllers);
-    controllers.retain(|known| known.strong_count() > 0);
-    controllers.push(Arc::downgrade(controller));
-}
-
-/// The controllers of this process.
-pub(crate) fn controllers() -> Vec<Arc<controller::Shared>> {
-    lock(&PROCESS.controllers)
-        .iter()
-        .filter_map(Weak::upgrade)
-        .collect()
 }
 
 /// Counts a request and its time to the answer's head.

@@ -101,7 +101,7 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
 /// error: the object is gone.
 ///
 /// Where several managers share a status, pass as `live` only the fields that are this manager's. Nulls and empty
-/// objects and lists count as absent. The object's UID is a precondition: a status never lands on a successor.
+/// objects and lists count as absent.
 pub async fn apply_status<K>(
     api: &Api<K>,
     object: &K,
@@ -126,9 +126,6 @@ where
     let mut metadata = json!({"name": name});
     if let Some(namespace) = object.namespace() {
         metadata["namespace"] = namespace.into();
-    }
-    if let Some(uid) = object.uid() {
-        metadata["uid"] = uid.into();
     }
     let patch = json!({
         "apiVersion": K::api_version(&()), "kind": kind, "metadata": metadata, "status": desired,

@@ -7,7 +7,7 @@ mod store;
 
 pub use store::{Store, Undecodable};
 
-use crate::{fault::chain, metrics::WatchMetrics};
+use crate::{fault::chain, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
 use kube::{Api, Resource, ResourceExt, runtime::watcher};
@@ -109,8 +109,10 @@ where
 {
     let kind = K::kind(dyntype).into_owned();
     let store = Store::new();
+    let cluster = cluster.into();
+    process::add_watch(store.look(cluster.clone(), kind.clone()));
     let watch = Watch {
-        cluster: cluster.into(),
+        cluster,
         metrics: WatchMetrics::new(&kind),
         kind,
         store: store.clone(),

@@ -175,6 +175,7 @@ impl<'a> ControlPlane<'a> {
             state_dir: self.platform.path("node"),
             images: self.platform.path("images.json"),
             hosts_file: None,
+            max_restart_backoff_seconds: None,
             api_server: self.platform.block.api_server_url(),
         };
         write_private(

@@ -9,7 +9,7 @@ use kube::{
 };
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     path::Path,
     time::Duration,
 };
@@ -18,8 +18,19 @@ use tokio::time::sleep;
 /// How often a followed file is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Prints one log, or the list of what has one.
+/// Prints one log, or the list of what has one. A reader that goes away (`| head`) ends it.
 pub(crate) async fn logs(platform: &Platform, target: Option<&str>, follow: bool) -> anyhow::Result<()> {
+    match show(platform, target, follow).await {
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(is_broken_pipe) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+async fn show(platform: &Platform, target: Option<&str>, follow: bool) -> anyhow::Result<()> {
     if let Some(component) = target.and_then(|name| Component::ALL.into_iter().find(|it| it.name() == name)) {
         return file(&platform.log_path(component.name()), follow).await;
     }
@@ -63,7 +74,7 @@ async fn file(path: &Path, follow: bool) -> anyhow::Result<()> {
     loop {
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        io::Write::write_all(&mut io::stdout(), &text)?;
+        io::stdout().write_all(&text)?;
         if !follow {
             return Ok(());
         }
@@ -85,7 +96,7 @@ async fn pod_log(client: &Client, pod: &Pod, follow: bool) -> anyhow::Result<()>
     let stream = stream.with_context(|| format!("cannot read the log of the pod {}", full_name(pod)))?;
     let mut lines = stream.lines();
     while let Some(line) = lines.try_next().await? {
-        println!("{line}");
+        writeln!(io::stdout(), "{line}")?;
     }
     Ok(())
 }

@@ -24,8 +24,29 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Start, look at and stop a local platform.
+/// What `openmcp dev --help` ends with.
+const ENVIRONMENT: &str = "\
+A day with it:
+  openmcp dev up                                    start; the first time it builds Kubernetes
+  export KUBECONFIG=$(openmcp dev kubeconfig)       be the platform owner
+  kubectl get pods -A                               each pod is a process: openmcp dev status
+  openmcp dev logs -f openmcp-operator              what a pod says
+  openmcp dev up                                    after a rebuild, or after something was killed
+  openmcp dev down                                  nothing is left but the built programs
+
+Environment:
+  OPENMCP_HOME        platforms, one folder each     [~/.local/state/openmcp]
+  OPENMCP_CACHE       built programs                 [~/.cache/openmcp]
+  OPENMCP_ASSETS      a folder with etcd, kube-apiserver, … to use instead of building them
+  KUBEBUILDER_ASSETS  the same, used where its Kubernetes is of the same minor version
+  OPENMCP_ASSETS_URL  a web folder with release archives and SHA256SUMS";
+
+/// Start, look at and stop a local platform: etcd, Kubernetes and openMCP as real processes on loopback.
+///
+/// No container engine and no root: pods run as sandboxed processes (bubblewrap). It is for development: there are
+/// no ClusterIPs, no DNS and no `kubectl exec`, and it survives the death of its processes, not of the machine.
 #[derive(Subcommand)]
+#[command(after_help = ENVIRONMENT)]
 pub(crate) enum Dev {
     /// Start the platform, or what is missing of it.
     ///

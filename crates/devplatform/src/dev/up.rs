@@ -44,6 +44,7 @@ pub(crate) async fn up(home: &Home, options: &Options) -> anyhow::Result<Platfor
         since,
     );
     start(&mut control_plane, &steps, &platform).await?;
+    openmcp::admit_platform_owner(&control_plane).await?;
     if !options.kubernetes_only {
         openmcp::install(&platform, &control_plane, &images, &steps).await?;
     }

@@ -54,6 +54,13 @@ const OPERATOR_INIT_YAML: &str = include_str!("../../../../examples/platform/1-o
 const OPERATOR_YAML: &str = include_str!("../../../../examples/platform/2-operator.yaml");
 const CLUSTER_PROVIDER_YAML: &str = include_str!("../../../../examples/platform/3-cluster-provider.yaml");
 
+/// Makes the platform owner one, by the tool's own identity. Everything after that is the platform owner's doing.
+pub(crate) async fn admit_platform_owner(control_plane: &ControlPlane<'_>) -> anyhow::Result<()> {
+    Manifest::read(PLATFORM_OWNER, &BTreeMap::new())?
+        .apply(&control_plane.admin().await?)
+        .await
+}
+
 /// Installs openMCP, or what is missing of it, and waits until tenants can order.
 pub(crate) async fn install(
     platform: &Platform,
@@ -62,9 +69,6 @@ pub(crate) async fn install(
     steps: &Steps,
 ) -> anyhow::Result<()> {
     let since = Instant::now();
-    Manifest::read(PLATFORM_OWNER, &BTreeMap::new())?
-        .apply(&control_plane.admin().await?)
-        .await?;
     let client = kubeconfig::client_from(&platform.kubeconfig_path("platform-owner")).await?;
     let values = values(platform, images)?;
     let init = Manifest::read(OPERATOR_INIT_YAML, &values)?;

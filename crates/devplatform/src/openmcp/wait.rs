@@ -1,6 +1,7 @@
 //! Waiting for an object by a watch, with a bound; when it is reached, the object itself says what is missing.
 use anyhow::{Context, bail};
-use kube::{Api, Resource, runtime::wait::await_condition};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::wait::await_condition};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{fmt::Debug, time::Duration};
@@ -20,23 +21,55 @@ where
 {
     let kind = K::kind(&());
     let condition = |object: Option<&K>| object.is_some_and(|object| ready(object).is_some());
-    match timeout(PATIENCE, await_condition(api.clone(), name, condition)).await {
-        Ok(object) => object?.with_context(|| format!("{kind} {name} was deleted meanwhile")),
-        Err(_) => match api.get_opt(name).await? {
-            None => bail!(
-                "there is no {kind} {name} after {} s; `openmcp dev logs` shows the pods",
-                PATIENCE.as_secs()
-            ),
-            Some(object) => {
-                let object = serde_json::to_value(object)?;
-                bail!(
-                    "{kind} {name} is not ready after {} s: {}",
-                    PATIENCE.as_secs(),
-                    describe(&object)
-                )
-            }
-        },
+    if let Ok(object) = timeout(PATIENCE, await_condition(api.clone(), name, condition)).await {
+        return object?.with_context(|| format!("{kind} {name} was deleted meanwhile"));
     }
+    let object = api.get_opt(name).await?.map(serde_json::to_value).transpose()?;
+    let object = object.map_or_else(|| "it does not exist".to_owned(), |object| describe(&object));
+    let pods = Api::<Pod>::all(api.clone().into_client())
+        .list(&ListParams::default())
+        .await?;
+    let pods: Vec<String> = pods.iter().filter_map(trouble).collect();
+    bail!(
+        "{kind} {name} is not ready after {} s: {object}{}; `openmcp dev logs` shows what the pods say",
+        PATIENCE.as_secs(),
+        pods.iter().map(|pod| format!("; {pod}")).collect::<String>()
+    )
+}
+
+/// Why a pod does not run, if it does not.
+fn trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.clone().unwrap_or_default();
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|it| it.type_ == "Ready" && it.status == "True");
+    if ready || status.phase.as_deref() == Some("Succeeded") {
+        return None;
+    }
+    let containers = status.container_statuses.unwrap_or_default();
+    let why = containers.into_iter().find_map(|container| {
+        let state = container.state?;
+        let waiting = state.waiting.map(|it| (it.reason, it.message));
+        let (reason, message) = waiting.or_else(|| state.terminated.map(|it| (it.reason, it.message)))?;
+        Some(format!(
+            " {} {}",
+            reason.unwrap_or_default(),
+            message.unwrap_or_default()
+        ))
+    });
+    let namespace = pod.namespace().unwrap_or_default();
+    let phase = status.phase.unwrap_or_default();
+    Some(
+        format!(
+            "pod {namespace}/{} is {phase}{}",
+            pod.name_any(),
+            why.unwrap_or_default()
+        )
+        .trim_end()
+        .to_owned(),
+    )
 }
 
 /// Phase, and each condition that is not True with its reason and message.
@@ -74,5 +107,29 @@ mod tests {
             "phase Progressing; Ready is False (ProviderNotReady: no pod is ready)"
         );
         assert_eq!(describe(&json!({})), "phase not set");
+    }
+
+    #[test]
+    fn a_pod_in_trouble_says_why_and_a_healthy_one_says_nothing() {
+        let pod = |status| {
+            serde_json::from_value::<Pod>(
+                json!({"metadata": {"namespace": "n", "name": "p"}, "status": status}),
+            )
+        };
+        let waiting = json!({"phase": "Running", "containerStatuses": [{
+            "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 3,
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
+        }]});
+        let told = pod(waiting).map(|pod| trouble(&pod));
+        assert_eq!(
+            told.ok().flatten().as_deref(),
+            Some("pod n/p is Running CrashLoopBackOff back-off 20s")
+        );
+        assert_eq!(
+            pod(json!({"phase": "Succeeded"}))
+                .ok()
+                .and_then(|pod| trouble(&pod)),
+            None
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! The HTTP stack under a kube client, whose credentials can be exchanged while it is in use.
-use crate::{Fault, metrics};
+use crate::{Fault, metrics, process};
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
@@ -138,9 +138,21 @@ impl Service<Request<Body>> for Swappable {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if is_gated(request.method(), request.uri().path()) && !process::may_write() {
+            return Box::pin(async { Err("this process does not lead: nothing is written".into()) });
+        }
         let stack = self.0.load().0.clone();
         Box::pin(stack.oneshot(request))
     }
+}
+
+/// Writes need leadership, except those by which it is asked for or reported.
+fn is_gated(method: &Method, path: &str) -> bool {
+    let write = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    write
+        && !["/apis/coordination.k8s.io/", "/apis/events.k8s.io/"]
+            .iter()
+            .any(|free| path.starts_with(free))
 }
 
 /// One crypto provider in the house. Losing the race for it is fine: the winner is the same.

@@ -1,5 +1,6 @@
 //! The last seen objects of one watch, readable from anywhere without waiting.
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -140,6 +141,25 @@ impl<K> Store<K> {
                 error: error.clone(),
             })
             .collect()
+    }
+
+    /// The watch's state, for people who look, as long as somebody holds the store.
+    pub(super) fn look(
+        &self,
+        cluster: String,
+        kind: String,
+    ) -> impl Fn() -> Option<Value> + Send + Sync + 'static
+    where
+        K: Send + Sync + 'static,
+    {
+        let store = Arc::downgrade(&self.0);
+        move || {
+            let store = Self(store.upgrade()?);
+            Some(json!({
+                "cluster": cluster, "kind": kind, "objects": store.len(), "synced": store.is_synced(),
+                "trouble": store.trouble(), "undecodable": store.undecodable().len(),
+            }))
+        }
     }
 
     /// Puts an object in and returns the one that it replaces.

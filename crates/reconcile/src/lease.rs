@@ -1,0 +1,374 @@
+//! Leadership by a Lease: compare-and-swap on resourceVersion, and expiry by locally observed time (client-go's
+//! rule), so that no two clocks are ever compared.
+//!
+//! While a lease is held, writes of this process's [`crate::cluster::Connection`]s are gated by it: they are refused
+//! from a moment on at which no other process can have taken over yet, also when this process was stopped meanwhile.
+mod election;
+
+use crate::{
+    Fault, metrics,
+    process::{self, Leadership},
+};
+use election::{Election, Verdict};
+use k8s_openapi::{
+    api::coordination::v1::{Lease as Object, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Where the lease is, and who asks for it.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Namespace of the Lease object.
+    pub namespace: String,
+    /// Its name. See [`legal_name`].
+    pub name: String,
+    /// Who we are; no other process may use the same (the pod's name).
+    pub identity: String,
+    /// How long others wait after the last renewal that they saw.
+    pub duration: Duration,
+}
+
+impl Lease {
+    /// A lease with client-go's duration of 15 s; `name` is made legal.
+    pub fn new(namespace: impl Into<String>, name: &str, identity: impl Into<String>) -> Self {
+        let (namespace, identity) = (namespace.into(), identity.into());
+        Self {
+            namespace,
+            name: legal_name(name),
+            identity,
+            duration: Duration::from_secs(15),
+        }
+    }
+
+    /// From the last renewal on, we write no longer than this: two thirds of the duration.
+    fn deadline(&self) -> Duration {
+        self.duration * 2 / 3
+    }
+
+    /// Between two looks or renewals.
+    fn period(&self) -> Duration {
+        self.duration / 7
+    }
+
+    /// Waits until this process leads. `None`: shut down before. Problems are logged and shown by /readyz.
+    ///
+    /// ```no_run
+    /// use openmcp_reconcile::lease::Lease;
+    /// # async fn work() {}
+    /// # async fn example(client: kube::Client) -> Result<(), openmcp_reconcile::Fault> {
+    /// let lease = Lease::new("openmcp-system", "sp-kro", "sp-kro-abc");
+    /// if let Some(guard) = lease.acquire(client, &Default::default()).await {
+    ///     guard.keep(work()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn acquire(self, client: Client, shutdown: &CancellationToken) -> Option<Guard> {
+        let api = Api::namespaced(client, &self.namespace);
+        metrics::leads(&self.name, false);
+        // Until we lead, nothing may be written: the gate is closed.
+        process::may_write_until(Instant::now());
+        let mut election = Election::new(self.identity.clone(), self.duration);
+        loop {
+            match self.look(&api, &mut election).await {
+                Ok(Some((held, since))) => return Some(Guard::new(self, api, held, since)),
+                Ok(None) => process::set_leadership(Leadership::Standby),
+                Err(fault) => {
+                    tracing::warn!(lease = self.name, "{fault}");
+                    process::set_leadership(Leadership::Failing(fault.message));
+                }
+            }
+            let pause = self.period().mul_f64(0.8 + 0.4 * rand::random::<f64>());
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One look; takes the lease if it is free. Returns it and the time before it was asked for.
+    async fn look(
+        &self,
+        api: &Api<Object>,
+        election: &mut Election,
+    ) -> Result<Option<(Object, Instant)>, Fault> {
+        let asked = Instant::now();
+        let doing = format!("take Lease {}/{}", self.namespace, self.name);
+        let params = PostParams::default();
+        let Some(live) = within(self.period(), &doing, api.get_opt(&self.name)).await? else {
+            let new = self.object(None, jiff::Timestamp::now());
+            return raced(
+                within(self.period(), &doing, api.create(&params, &new)).await,
+                asked,
+            );
+        };
+        let spec = live.spec.clone().unwrap_or_default();
+        match election.observe(&live.metadata, &spec, asked) {
+            Verdict::Held { by } => {
+                tracing::debug!(lease = self.name, by, "another process leads");
+                Ok(None)
+            }
+            Verdict::Free => {
+                let new = self.object(Some(&live), jiff::Timestamp::now());
+                raced(
+                    within(self.period(), &doing, api.replace(&self.name, &params, &new)).await,
+                    asked,
+                )
+            }
+        }
+    }
+
+    /// The Lease as we write it. Its times are for people; nobody decides by them.
+    fn object(&self, live: Option<&Object>, now: jiff::Timestamp) -> Object {
+        let old = live.and_then(|live| live.spec.clone()).unwrap_or_default();
+        let ours = old.holder_identity.as_deref() == Some(&self.identity);
+        Object {
+            metadata: live.map_or_else(
+                || ObjectMeta {
+                    name: Some(self.name.clone()),
+                    ..ObjectMeta::default()
+                },
+                |live| live.metadata.clone(),
+            ),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(self.duration.as_secs().max(1)).ok(),
+                acquire_time: if ours {
+                    old.acquire_time.clone()
+                } else {
+                    Some(MicroTime(now))
+                },
+                renew_time: Some(MicroTime(now)),
+                lease_transitions: match live {
+                    Some(_) if ours => old.lease_transitions,
+                    Some(_) => Some(old.lease_transitions.unwrap_or(0).saturating_add(1)),
+                    None => Some(0),
+                },
+                ..old
+            }),
+        }
+    }
+}
+
+/// A lost race is no fault.
+fn raced(written: Result<Object, Fault>, asked: Instant) -> Result<Option<(Object, Instant)>, Fault> {
+    match written {
+        Ok(object) => Ok(Some((object, asked))),
+        Err(fault) if fault.reason == "Conflict" => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    doing: &str,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(patience, request).await {
+        Ok(answer) => answer.map_err(|error| Fault::api(doing, &error)),
+        Err(_elapsed) => Err(Fault::new(
+            crate::fault::Class::Unreachable,
+            "Unreachable",
+            format!("{doing}: no answer within {patience:?}"),
+        )),
+    }
+}
+
+/// Leadership. Renewed by a task until it is kept to its end, dropped, or lost.
+pub struct Guard {
+    lost: CancellationToken,
+    stop: CancellationToken,
+    renewal: Option<JoinHandle<Renewal>>,
+}
+
+impl Guard {
+    fn new(lease: Lease, api: Api<Object>, held: Object, since: Instant) -> Self {
+        tracing::info!(
+            lease = lease.name,
+            identity = lease.identity,
+            "this process leads"
+        );
+        metrics::leads(&lease.name, true);
+        process::set_leadership(Leadership::Free);
+        process::may_write_until(since + lease.deadline());
+        let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
+        let renewal = Renewal {
+            lease,
+            api,
+            held,
+            until: since,
+        };
+        let renewal = tokio::spawn(renewal.run(lost.clone(), stop.clone()));
+        Self {
+            lost,
+            stop,
+            renewal: Some(renewal),
+        }
+    }
+
+    /// Cancelled when leadership is lost: end all work, then the process.
+    pub fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// Does `work` while this process leads, then gives the lease back. A lost lease drops `work` where it stands and
+    /// is an error; the process should end then.
+    pub async fn keep<T>(mut self, work: impl Future<Output = T>) -> Result<T, Fault> {
+        let done = tokio::select! {
+            biased;
+            () = self.lost.cancelled() => None,
+            done = work => Some(done),
+        };
+        self.stop.cancel();
+        let renewal = match self.renewal.take() {
+            Some(renewal) => renewal.await.ok(),
+            None => None,
+        };
+        match (done, renewal) {
+            (Some(done), Some(renewal)) => {
+                renewal.release().await;
+                Ok(done)
+            }
+            (Some(done), None) => Ok(done),
+            (None, _) => Err(Fault::retry(
+                "LeaseLost",
+                "this process does not lead any more: it ends",
+            )),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The task that renews.
+struct Renewal {
+    lease: Lease,
+    api: Api<Object>,
+    held: Object,
+    /// The time before the last renewal that succeeded.
+    until: Instant,
+}
+
+impl Renewal {
+    async fn run(mut self, lost: CancellationToken, stop: CancellationToken) -> Self {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return self,
+                () = tokio::time::sleep(self.lease.period()) => {}
+            }
+            let asked = Instant::now();
+            let still = match self.renew().await {
+                Ok(still) => still,
+                Err(fault) => {
+                    tracing::warn!(lease = self.lease.name, "{fault}");
+                    asked < self.until + self.lease.deadline()
+                }
+            };
+            if !still {
+                tracing::error!(lease = self.lease.name, "this process does not lead any more");
+                metrics::leads(&self.lease.name, false);
+                process::may_write_until(Instant::now());
+                lost.cancel();
+                return self;
+            }
+        }
+    }
+
+    /// `Ok(false)`: another process has it.
+    async fn renew(&mut self) -> Result<bool, Fault> {
+        let asked = Instant::now();
+        let doing = format!("renew Lease {}/{}", self.lease.namespace, self.lease.name);
+        let new = self.lease.object(Some(&self.held), jiff::Timestamp::now());
+        let name = &self.lease.name;
+        match within(
+            self.lease.period(),
+            &doing,
+            self.api.replace(name, &PostParams::default(), &new),
+        )
+        .await
+        {
+            Ok(held) => {
+                self.held = held;
+                self.until = asked;
+                process::may_write_until(asked + self.lease.deadline());
+                Ok(true)
+            }
+            // Somebody wrote the object: only its holder matters. It counts as renewed when we write it again.
+            Err(fault) if fault.reason == "Conflict" => {
+                let live = within(self.lease.period(), &doing, self.api.get(name)).await?;
+                let holder = live.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+                let ours = holder.as_deref() == Some(&self.lease.identity);
+                self.held = live;
+                Ok(ours && asked < self.until + self.lease.deadline())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Tells the others that they need not wait.
+    async fn release(mut self) {
+        metrics::leads(&self.lease.name, false);
+        if let Some(spec) = &mut self.held.spec {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+        }
+        let doing = format!("give back Lease {}/{}", self.lease.namespace, self.lease.name);
+        let params = PostParams::default();
+        let write = self.api.replace(&self.lease.name, &params, &self.held);
+        if let Err(fault) = within(self.lease.period(), &doing, write).await {
+            tracing::warn!("{fault}");
+        }
+        process::may_write_until(Instant::now());
+    }
+}
+
+/// A legal Lease name (a DNS subdomain of at most 253 characters) that resembles `name`.
+///
+/// ```
+/// use openmcp_reconcile::lease::legal_name;
+/// assert_eq!(legal_name("github.com/x/Provider_A"), "github.com-x-provider-a");
+/// assert_eq!(legal_name("sp-kro"), "sp-kro");
+/// ```
+pub fn legal_name(name: &str) -> String {
+    let legal: String = name
+        .to_lowercase()
+        .split('.')
+        .map(|part| {
+            let part: String = part
+                .chars()
+                .map(|c| {
+                    if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                        c
+                    } else {
+                        '-'
+                    }
+                })
+                .collect();
+            part.trim_matches('-').to_owned()
+        })
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(".");
+    match legal.len() {
+        0 => "lease".to_owned(),
+        1..=253 => legal,
+        _ => {
+            let hash = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
+            format!("{}-{hash:016x}", legal[..236].trim_end_matches(['-', '.']))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
