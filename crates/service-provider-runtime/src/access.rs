@@ -6,7 +6,7 @@
 mod connections;
 mod requests;
 
-pub(crate) use connections::{Connections, Endpoint, Reached, Secrets};
+pub(crate) use connections::{Connections, Reached};
 pub(crate) use requests::{Owner, Requests, base_rules};
 
 use crate::desired::Role;

@@ -43,6 +43,11 @@ impl Inventories {
         }
     }
 
+    /// Waits for the first complete list.
+    pub(crate) async fn synced(&self) {
+        self.seen.synced().await;
+    }
+
     fn written(&self) -> MutexGuard<'_, HashMap<(String, String), Option<Arc<Inventory>>>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,10 +115,6 @@ impl Inventories {
         Ok(())
     }
 
-    /// The watch has seen the deletion: nothing of it is remembered.
-    pub(crate) fn forget(&self, namespace: &str, name: &str) {
-        self.written().remove(&(namespace.to_owned(), name.to_owned()));
-    }
 }
 
 /// What was read or written last. Resource versions are decimal numbers that grow.

@@ -1,17 +1,11 @@
 //! Connections by the Secret that holds their kubeconfig. Credentials are swapped in place; a kubeconfig that leads
 //! to another API server than before is refused.
 use super::ClusterName;
-use crate::{dependents::Dependents, stop::Stop};
+use crate::{dependents::Dependents, singles::Singles, stop::Stop};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, config::Kubeconfig, runtime::watcher};
+use kube::config::Kubeconfig;
 use openmcp_api::keys::secrets;
-use openmcp_reconcile::{
-    Fault, Key, Lane,
-    children::Cluster,
-    cluster::Connection,
-    controller::Handle,
-    watch::{self, Store},
-};
+use openmcp_reconcile::{Fault, Key, children::Cluster, cluster::Connection};
 use std::{
     collections::HashMap,
     sync::{
@@ -19,7 +13,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A cluster that is connected.
 #[derive(Clone)]
@@ -37,62 +30,6 @@ pub(crate) struct Endpoint {
     pub(crate) ca: String,
 }
 
-/// Single objects of one kind on the platform, each watched from its first reading on.
-pub(crate) struct Secrets {
-    client: kube::Client,
-    handle: Handle,
-    dependents: Arc<Dependents>,
-    shutdown: CancellationToken,
-    open: Mutex<HashMap<(String, String), (Store<Secret>, DropGuard)>>,
-}
-
-impl Secrets {
-    pub(crate) const KIND: &'static str = "Secret";
-
-    pub(crate) fn new(
-        client: kube::Client,
-        handle: Handle,
-        dependents: Arc<Dependents>,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self {
-            client,
-            handle,
-            dependents,
-            shutdown,
-            open: Mutex::default(),
-        }
-    }
-
-    fn store(&self, namespace: &str, name: &str) -> Store<Secret> {
-        let slot = (namespace.to_owned(), name.to_owned());
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((store, _)) = open.get(&slot) {
-            return store.clone();
-        }
-        let token = self.shutdown.child_token();
-        let (handle, dependents, (ns, secret)) = (self.handle.clone(), self.dependents.clone(), slot.clone());
-        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let store = watch::watch(
-            Api::<Secret>::namespaced(self.client.clone(), namespace),
-            config,
-            token.clone(),
-            move |_change| {
-                for key in dependents.of(Self::KIND, &ns, &secret) {
-                    handle.wake(key, Lane::Normal);
-                }
-            },
-        );
-        open.insert(slot, (store.clone(), token.drop_guard()));
-        store
-    }
-
-    fn close(&self, namespace: &str, name: &str) {
-        let slot = (namespace.to_owned(), name.to_owned());
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
-    }
-}
-
 struct Open {
     connection: Connection,
     identity: String,
@@ -102,7 +39,7 @@ struct Open {
 
 /// All connections, by the Secret with their kubeconfig.
 pub(crate) struct Connections {
-    secrets: Secrets,
+    secrets: Singles<Secret>,
     dependents: Arc<Dependents>,
     user_agent: String,
     open: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Option<Open>>>>>,
@@ -110,7 +47,10 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn new(secrets: Secrets, dependents: Arc<Dependents>, user_agent: String) -> Self {
+    /// How [`Dependents`] call the Secrets.
+    pub(crate) const SECRET: &'static str = "Secret";
+
+    pub(crate) fn new(secrets: Singles<Secret>, dependents: Arc<Dependents>, user_agent: String) -> Self {
         Self {
             secrets,
             dependents,
@@ -122,7 +62,7 @@ impl Connections {
 
     /// The cluster that the kubeconfig in a Secret leads to.
     pub(crate) async fn reach(&self, key: &Key, of: ClusterName, namespace: &str, secret: &str) -> Result<Reached, Stop> {
-        self.dependents.add(key, Secrets::KIND, namespace, secret);
+        self.dependents.add(key, Self::SECRET, namespace, secret);
         let store = self.secrets.store(namespace, secret);
         store.synced().await;
         let kubeconfig = store
