@@ -116,6 +116,7 @@ pub(crate) fn run(config: NodeConfig) -> anyhow::Result<()> {
             tracing_subscriber::EnvFilter::try_from_default_env()
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
+        .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
     // Another library may have installed the same provider before: either is fine.

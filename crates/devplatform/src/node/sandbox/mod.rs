@@ -89,6 +89,10 @@ impl Sandbox {
         ]);
         options.add(["--cap-drop", "ALL", "--unshare-uts", "--hostname", &self.hostname]);
         options.add(["--tmpfs", "/"]);
+        // What bubblewrap makes on the way to a mount would be for its owner alone.
+        for folder in ["/etc", "/run", "/var", "/var/run"] {
+            options.add(["--perms", "0755", "--dir", folder]);
+        }
         for folder in &host.folders {
             options.bind("--ro-bind", folder, folder);
         }

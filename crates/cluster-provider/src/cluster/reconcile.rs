@@ -1,0 +1,450 @@
+//! The controller of Clusters: finalizer → address → Secret → Deployment → what the pods say → status.
+//!
+//! Every step can be repeated; a crash between any two loses nothing. The order matters once: an address is claimed and
+//! recorded before anything uses it, and a Cluster without a recorded address has nothing that must be removed.
+use super::{
+    address::Range,
+    claim, delete,
+    desired::{self, Owner, Workload},
+    secret::{self, Credentials},
+    status::{self, Pods, Record, Report},
+};
+use crate::{
+    access::target::Targets,
+    apply,
+    context::Context,
+    drift::covers,
+    finalizer,
+    names::{
+        ANNOTATION_CREDENTIALS, KUBERNETES_VERSION, LABEL_CLUSTER, MANAGER, PROFILE_HOST, PROFILE_HOSTED,
+    },
+};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::wait::await_condition,
+};
+use openmcp_api::{
+    Cluster,
+    common::phase,
+    conditions,
+    keys::{annotations, labels},
+};
+use openmcp_reconcile::{
+    Fault, Key, Outcome, Reconciler, apply::Mark, cluster::Connection, events::Note, fault::Class,
+    status::apply_status,
+};
+use serde_json::{Value, json};
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc, time::Duration};
+
+/// An API server that its probe calls ready answers within this time.
+const CONFIRMATION: Duration = Duration::from_secs(15);
+
+/// Reconciles Clusters of the profiles `hosted` and `host`.
+pub(crate) struct ClusterReconciler {
+    pub(crate) cx: Arc<Context>,
+    pub(crate) targets: Arc<Targets>,
+}
+
+/// What a reconcile came to.
+pub(super) enum Step {
+    /// Show this.
+    Report(Box<Report>),
+    /// The object is gone, or is about to come again changed.
+    Done,
+}
+
+impl Step {
+    pub(super) fn report(report: Report) -> Self {
+        Self::Report(Box::new(report))
+    }
+}
+
+impl Reconciler for ClusterReconciler {
+    async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
+        let Some(cluster) = self.cx.stores.clusters.get(&key.namespace, &key.name) else {
+            return Ok(Outcome::Settled);
+        };
+        if !is_served(&cluster) {
+            return Ok(Outcome::Settled);
+        }
+        let step = if cluster.metadata.deletion_timestamp.is_some() {
+            delete::delete(&self.cx, &self.targets, &cluster).await
+        } else {
+            self.ensure(&cluster).await
+        };
+        match step {
+            Ok(Step::Report(report)) => self.show(&cluster, &report).await?,
+            Ok(Step::Done) => {}
+            Err(fault) => {
+                if let Some(report) = failed(&cluster, &fault) {
+                    self.show(&cluster, &report).await?;
+                }
+                return Err(fault);
+            }
+        }
+        Ok(Outcome::Settled)
+    }
+}
+
+/// Whether this provider serves the Cluster's profile.
+pub(crate) fn is_served(cluster: &Cluster) -> bool {
+    matches!(cluster.spec.profile.as_str(), PROFILE_HOSTED | PROFILE_HOST)
+}
+
+/// Who owns what is made for the Cluster.
+pub(crate) fn owner(cluster: &Cluster) -> Owner {
+    Owner {
+        namespace: cluster.namespace().unwrap_or_default(),
+        name: cluster.name_any(),
+        uid: cluster.uid().unwrap_or_default(),
+    }
+}
+
+/// What a fault shows. A Cluster that is Ready stays so while something passing is retried.
+fn failed(cluster: &Cluster, fault: &Fault) -> Option<Report> {
+    let ready = conditions::is_true(status::live_conditions(cluster), status::READY);
+    if fault.class == Class::Retry && ready && cluster.metadata.deletion_timestamp.is_none() {
+        return None;
+    }
+    let phase = if cluster.metadata.deletion_timestamp.is_some() {
+        phase::TERMINATING
+    } else {
+        phase::PROGRESSING
+    };
+    let report = Report::not_ready(phase, fault.reason, fault.message.clone(), Record::of(cluster));
+    let kept = conditions::find(status::live_conditions(cluster), status::CREDENTIALS);
+    Some(match kept {
+        Some(live) => report.with(status::condition(
+            status::CREDENTIALS,
+            true,
+            &live.reason,
+            live.message.clone(),
+        )),
+        None => report,
+    })
+}
+
+impl ClusterReconciler {
+    async fn ensure(&self, cluster: &Cluster) -> Result<Step, Fault> {
+        let api: Api<Cluster> =
+            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
+        if !finalizer::is_set(cluster) {
+            finalizer::add(&api, cluster).await?;
+            // The change wakes this Cluster again.
+            return Ok(Step::Done);
+        }
+        if let Some(version) = unsupported_version(cluster) {
+            let message = format!(
+                "spec.kubernetes.version {version} is not offered: use {KUBERNETES_VERSION} or leave it out"
+            );
+            return Ok(Step::report(Report::not_ready(
+                phase::PROGRESSING,
+                "UnsupportedVersion",
+                message,
+                Record::of(cluster),
+            )));
+        }
+        if cluster.spec.profile == PROFILE_HOST {
+            self.host(cluster).await
+        } else {
+            self.hosted(cluster).await
+        }
+    }
+
+    /// The platform cluster itself: nothing to make.
+    async fn host(&self, cluster: &Cluster) -> Result<Step, Fault> {
+        let server = self.cx.host.server.clone();
+        if !conditions::is_true(status::live_conditions(cluster), status::READY)
+            || !self.is_labelled(cluster, &server)
+        {
+            let version = confirm(&self.cx.client).await?;
+            self.label(cluster, &version, &server).await?;
+        }
+        Ok(Step::report(Report::ready(
+            "this is the platform cluster itself",
+            server,
+            Record::default(),
+        )))
+    }
+
+    async fn hosted(&self, cluster: &Cluster) -> Result<Step, Fault> {
+        let owner = owner(cluster);
+        let address = self.address(cluster, &owner).await?;
+        let mut record = Record {
+            address: Some(address),
+            etcd_prefix: Some(owner.etcd_prefix()),
+            identity: Record::of(cluster).identity,
+        };
+        let etcd = match self.cx.etcd_access() {
+            Ok(etcd) => etcd,
+            Err(missing) => {
+                return Ok(Step::report(Report::not_ready(
+                    phase::PROGRESSING,
+                    "EtcdAccessMissing",
+                    missing,
+                    record,
+                )));
+            }
+        };
+        let credentials = secret::ensure(&self.cx, &owner, &etcd, address).await?;
+        let workload = Workload {
+            provider: &self.cx.provider,
+            apiserver_image: &self.cx.hosting.apiserver_image,
+            controller_manager_image: &self.cx.hosting.controller_manager_image,
+            address,
+            etcd: &etcd,
+            files: &credentials.files,
+        };
+        let deployment = desired::deployment(&owner, &workload);
+        self.enforce(cluster, &owner, &deployment).await?;
+
+        let identity = credentials.identity.fingerprint();
+        let secret_name = format!("{}/{}", owner.namespace, owner.control_plane());
+        let issued = status::credentials(cluster, &identity, &secret_name, jiff::Timestamp::now());
+        record.identity = Some(identity.clone());
+        let template = &deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_CREDENTIALS];
+        let server = desired::server_url(address);
+        let report = match status::pods(&self.pods(&owner), template.as_str().unwrap_or_default()) {
+            Pods::NotReady { reason, message } => {
+                Report::not_ready(phase::PROGRESSING, &reason, message, record)
+            }
+            Pods::Ready => {
+                if !status::was_ready(cluster, &identity) || !self.is_labelled(cluster, &server) {
+                    let version = confirm(&connect(&credentials, address).await?).await?;
+                    self.label(cluster, &version, &server).await?;
+                }
+                Report::ready(
+                    "the API server answers and its system namespace exists",
+                    server,
+                    record,
+                )
+            }
+        };
+        Ok(Step::report(report.with(issued)))
+    }
+
+    /// The recorded address, or one that is claimed and recorded now.
+    async fn address(&self, cluster: &Cluster, owner: &Owner) -> Result<Ipv4Addr, Fault> {
+        let record = Record::of(cluster);
+        if let Some(address) = record.address {
+            return Ok(address);
+        }
+        let range: Range = self.cx.hosting.address_range;
+        let others = self.cx.stores.clusters.all();
+        let taken: HashSet<Ipv4Addr> = others
+            .iter()
+            .filter(|other| other.uid() != cluster.uid())
+            .filter_map(|other| Record::of(other).address)
+            .collect();
+        let address = claim::claim(
+            &self.cx.client,
+            &self.cx.namespace,
+            &self.cx.provider,
+            owner,
+            range,
+            taken,
+        )
+        .await?;
+        let record = Record {
+            address: Some(address),
+            etcd_prefix: Some(owner.etcd_prefix()),
+            ..record
+        };
+        let report = Report::not_ready(
+            phase::PROGRESSING,
+            "AddressReserved",
+            format!("the API server will be at {address}"),
+            record,
+        );
+        self.show(cluster, &report).await?;
+        Ok(address)
+    }
+
+    /// Applies the Deployment if it does not live as desired.
+    async fn enforce(&self, cluster: &Cluster, owner: &Owner, deployment: &Value) -> Result<(), Fault> {
+        let name = owner.control_plane();
+        let live = self.cx.stores.deployments.get(&owner.namespace, &name);
+        let live = live.and_then(|live| serde_json::to_value(&*live).ok());
+        if live.as_ref().is_some_and(|live| covers(live, deployment)) {
+            return Ok(());
+        }
+        let mark = Mark {
+            label: LABEL_CLUSTER,
+            value: owner.uid.clone(),
+        };
+        apply::ensure(&self.cx.client, &mark, deployment.clone()).await?;
+        let was_up = conditions::is_true(status::live_conditions(cluster), status::READY);
+        if was_up {
+            let how = if live.is_some() {
+                "was changed"
+            } else {
+                "was deleted"
+            };
+            self.publish(
+                cluster,
+                true,
+                "Repaired",
+                format!("Deployment {}/{name} {how}: restored", owner.namespace),
+            );
+        }
+        Ok(())
+    }
+
+    fn pods(&self, owner: &Owner) -> Vec<Arc<Pod>> {
+        let mine = |pod: &Arc<Pod>| pod.labels().get(LABEL_CLUSTER) == Some(&owner.uid);
+        self.cx.stores.pods.all().into_iter().filter(mine).collect()
+    }
+
+    fn is_labelled(&self, cluster: &Cluster, server: &str) -> bool {
+        cluster.labels().get(labels::PROVIDER) == Some(&self.cx.provider)
+            && cluster.labels().contains_key(labels::K8S_VERSION)
+            && cluster
+                .annotations()
+                .get(annotations::PROVIDER_INFO)
+                .is_some_and(|info| *info == provider_info(cluster, server))
+    }
+
+    /// Writes what `kubectl get clusters` shows beside the status (contract §11.1).
+    async fn label(&self, cluster: &Cluster, version: &str, server: &str) -> Result<(), Fault> {
+        let api: Api<Cluster> =
+            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
+        let patch = json!({
+            "apiVersion": Cluster::api_version(&()), "kind": Cluster::kind(&()),
+            "metadata": {
+                // With the UID this can only change the object that was read, never make another one.
+                "uid": cluster.uid(),
+                "labels": {labels::PROVIDER: self.cx.provider, labels::K8S_VERSION: version},
+                "annotations": {annotations::PROVIDER_INFO: provider_info(cluster, server)},
+            },
+        });
+        api.patch_metadata(
+            &cluster.name_any(),
+            &PatchParams::apply(MANAGER).force(),
+            &Patch::Apply(patch),
+        )
+        .await
+        .map_err(|error| Fault::api(format!("label Cluster {}", cluster.name_any()), &error))?;
+        Ok(())
+    }
+
+    /// Writes the status if it differs, and an Event if the Ready condition turned.
+    async fn show(&self, cluster: &Cluster, report: &Report) -> Result<(), Fault> {
+        let api: Api<Cluster> =
+            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
+        let desired = report.status(cluster, jiff::Timestamp::now());
+        let live = serde_json::to_value(&cluster.status).unwrap_or_default();
+        apply_status(&api, cluster, &live, &desired, MANAGER).await?;
+        for observed in &report.conditions {
+            let before = conditions::find(status::live_conditions(cluster), &observed.type_);
+            let status_text = if observed.status == Some(true) {
+                conditions::TRUE
+            } else {
+                conditions::FALSE
+            };
+            if before.is_some_and(|before| before.status == status_text && before.reason == observed.reason) {
+                continue;
+            }
+            if observed.type_ == status::READY {
+                let reason = if observed.status == Some(true) {
+                    "Ready"
+                } else {
+                    "NotReady"
+                };
+                let warning = before.is_some_and(|before| before.status == conditions::TRUE)
+                    && observed.status != Some(true);
+                self.publish(
+                    cluster,
+                    warning,
+                    reason,
+                    format!("{}: {}", observed.reason, observed.message),
+                );
+            } else if observed.reason == status::REISSUED {
+                self.publish(cluster, true, "CredentialsReissued", observed.message.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, cluster: &Cluster, warning: bool, reason: &'static str, note: String) {
+        self.cx.recorder.publish(
+            cluster.object_ref(&()),
+            Note {
+                warning,
+                reason,
+                action: "Reconcile",
+                note,
+            },
+        );
+    }
+}
+
+fn provider_info(cluster: &Cluster, server: &str) -> String {
+    if cluster.spec.profile == PROFILE_HOST {
+        format!("platform cluster at {server}")
+    } else {
+        format!("hosted control plane at {server}")
+    }
+}
+
+/// The version that is wanted, if it is not the one that is offered.
+fn unsupported_version(cluster: &Cluster) -> Option<&str> {
+    let wanted = cluster
+        .spec
+        .kubernetes
+        .as_ref()?
+        .version
+        .as_deref()
+        .filter(|it| !it.is_empty())?;
+    (wanted.trim_start_matches('v') != KUBERNETES_VERSION).then_some(wanted)
+}
+
+async fn connect(credentials: &Credentials, address: Ipv4Addr) -> Result<Client, Fault> {
+    let kubeconfig = desired::admin_kubeconfig(&credentials.identity, address)
+        .map_err(|error| Fault::bug(format!("admin kubeconfig: {error}")))?;
+    Ok(Connection::from_kubeconfig(kubeconfig.as_bytes(), MANAGER)
+        .await?
+        .client())
+}
+
+/// Makes sure that the API server answers and that its system namespace exists, which it does a moment later. Returns
+/// its version without the leading `v`.
+async fn confirm(client: &Client) -> Result<String, Fault> {
+    let answers = async {
+        let request = http::Request::get("/readyz")
+            .body(Vec::new())
+            .map_err(|error| Fault::bug(error.to_string()))?;
+        client
+            .request_text(request)
+            .await
+            .map_err(|error| Fault::api("ask /readyz", &error))?;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        await_condition(namespaces, "kube-system", |live: Option<&Namespace>| {
+            live.is_some()
+        })
+        .await
+        .map_err(|error| {
+            Fault::retry(
+                "ApiServerNotReady",
+                format!("wait for namespace kube-system: {error}"),
+            )
+        })?;
+        let version = client
+            .apiserver_version()
+            .await
+            .map_err(|error| Fault::api("ask /version", &error))?;
+        Ok(version.git_version.trim_start_matches('v').to_owned())
+    };
+    match tokio::time::timeout(CONFIRMATION, answers).await {
+        Ok(version) => version,
+        Err(_) => Err(Fault::new(
+            Class::Unreachable,
+            "ApiServerNotReady",
+            format!(
+                "the API server's pod is ready, but it did not answer within {} s",
+                CONFIRMATION.as_secs()
+            ),
+        )),
+    }
+}
