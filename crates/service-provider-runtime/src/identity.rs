@@ -128,23 +128,26 @@ impl Maker for Tokens<'_> {
         let mcp = self.reached.get(&of.cluster).ok_or_else(|| bug("a token for a cluster that is not reached"))?;
         let accounts: Api<ServiceAccount> = Api::namespaced(mcp.cluster.client.clone(), &of.namespace);
         let request = TokenRequest {
-            spec: TokenRequestSpec {
+            spec: Some(TokenRequestSpec {
                 expiration_seconds: Some(LIFETIME.as_secs()),
                 ..TokenRequestSpec::default()
-            },
+            }),
             ..TokenRequest::default()
         };
         let issued = accounts.create_token_request(&of.name, &PostParams::default(), &request).await;
         let issued = issued
             .map_err(|error| Fault::api(format_args!("issue a token for {of} on {}", of.cluster), &error))?
             .status
-            .ok_or_else(|| Fault::retry("ApiError", format!("issue a token for {of}: an empty answer")))?;
+            .and_then(|status| Some((status.token?, status.expiration_timestamp?)));
+        let Some((token, expires)) = issued else {
+            return Err(Fault::retry("ApiError", format!("issue a token for {of}: an empty answer")));
+        };
         // The API server may grant less than was asked for.
-        let life = issued.expiration_timestamp.0.duration_since(self.now);
+        let life = expires.0.duration_since(self.now);
         let renew_at = self.now + SignedDuration::from_secs(life.as_secs() / 5 * 4);
         let mut secret = wanted.object.clone();
         let data = |text: &str| serde_json::to_value(ByteString(text.as_bytes().to_vec())).unwrap_or_default();
-        secret["data"] = json!({"kubeconfig": data(&recipe.text), "token": data(&issued.token)});
+        secret["data"] = json!({"kubeconfig": data(&recipe.text), "token": data(&token)});
         secret["metadata"]["annotations"][RENEW_ANNOTATION] = Value::from(renew_at.to_string());
         Ok(secret)
     }

@@ -353,10 +353,12 @@ impl Engine {
                 }
             }
             let unready = report.unready.len();
-            let due = due
-                .into_iter()
-                .map(|step| async move { (step.candidate, self.execute(scene, step).await) });
-            let done: Vec<_> = stream::iter(due).buffer_unordered(CONCURRENCY).collect().await;
+            // Futures rather than a closure that makes them: the compiler could not prove that one `Send`.
+            let mut running = Vec::with_capacity(due.len());
+            for step in due {
+                running.push(self.run_step(scene, step));
+            }
+            let done: Vec<_> = stream::iter(running).buffer_unordered(CONCURRENCY).collect().await;
             for (candidate, outcome) in done {
                 complete &= take_in(candidate, outcome, inventory, report);
             }
@@ -364,6 +366,14 @@ impl Engine {
         }
         renewals(scene, report);
         complete
+    }
+
+    async fn run_step<'c, M: Maker>(
+        &self,
+        scene: &Scene<'_, M>,
+        step: Step<'c>,
+    ) -> (&'c Candidate<'c>, Result<Option<Done>, Held>) {
+        (step.candidate, self.execute(scene, step).await)
     }
 
     async fn execute<M: Maker>(&self, scene: &Scene<'_, M>, step: Step<'_>) -> Result<Option<Done>, Held> {

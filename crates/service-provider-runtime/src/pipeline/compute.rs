@@ -43,10 +43,7 @@ pub(super) async fn desired<P: ServiceProvider>(
 ) -> Result<Desired, ComputeError> {
     let workload_namespace = workload_namespace(world.names.provider, &key.namespace, &key.name);
     loop {
-        let unread: RefCell<Vec<Store<ConfigMap>>> = RefCell::default();
-        let read = |name: &str| read_config_map(world, key, name, &unread);
-        let asked = ask(world, object, config, &workload_namespace, &read);
-        let unread = unread.into_inner();
+        let (asked, unread) = ask(world, key, object, config, &workload_namespace);
         if unread.is_empty() {
             return asked;
         }
@@ -75,25 +72,35 @@ fn read_config_map<P: ServiceProvider>(
     }
 }
 
+/// Asks once. What the provider read and has not been listed yet comes along.
 fn ask<P: ServiceProvider>(
     world: &World<P>,
+    key: &Key,
     object: &P::Api,
     config: &P::Config,
     workload_namespace: &str,
-    config_maps: crate::inputs::ReadConfigMap<'_>,
-) -> Result<Desired, ComputeError> {
+) -> (Result<Desired, ComputeError>, Vec<Store<ConfigMap>>) {
+    let unread: RefCell<Vec<Store<ConfigMap>>> = RefCell::default();
     let inputs = Inputs {
         object,
         config,
         workload_namespace,
-        config_maps,
+        config_maps: &|name| read_config_map(world, key, name, &unread),
         waits: RefCell::default(),
     };
     // Nothing of ours is in between: what the provider leaves half done it built itself, and it is dropped.
     let asked = catch_unwind(AssertUnwindSafe(|| world.provider.desired(&inputs)));
-    let mut desired = asked.map_err(|panic| ComputeError::Panicked(text_of(&*panic)))??;
-    desired.waiting.extend(inputs.waits.take());
-    Ok(desired)
+    let waits = inputs.waits.take();
+    drop(inputs);
+    let desired = match asked {
+        Ok(Ok(mut desired)) => {
+            desired.waiting.extend(waits);
+            Ok(desired)
+        }
+        Ok(Err(invalid)) => Err(invalid.into()),
+        Err(panic) => Err(ComputeError::Panicked(text_of(&*panic))),
+    };
+    (desired, unread.into_inner())
 }
 
 /// The message of a panic, which is a text in all usual cases.

@@ -1,6 +1,6 @@
 //! Step 1: the ProviderConfig, and the ControlPlane that the object belongs to.
 use crate::{provider::ServiceProvider, stop::Stop, world::World};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use openmcp_reconcile::Key;
 use std::sync::Arc;
 
