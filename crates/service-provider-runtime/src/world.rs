@@ -72,11 +72,6 @@ impl<P: ServiceProvider> World<P> {
     /// How [`Dependents`] call the ConfigMaps.
     pub(crate) const CONFIG_MAP: &'static str = "ConfigMap";
 
-    /// The key of a service object.
-    pub(crate) fn key(&self, namespace: &str, name: &str) -> Key {
-        Key::new(self.names.kind, namespace, name)
-    }
-
     /// The service objects of a namespace.
     pub(crate) fn objects_in(&self, namespace: &str) -> Api<P::Api> {
         Api::namespaced(self.onboarding.clone(), namespace)
