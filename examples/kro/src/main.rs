@@ -172,7 +172,7 @@ fn binding() -> ClusterRoleBinding {
     ClusterRoleBinding {
         metadata: named(CONTROLLER),
         role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".to_owned(),
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
             kind: "ClusterRole".to_owned(),
             name: CONTROLLER.to_owned(),
         },
