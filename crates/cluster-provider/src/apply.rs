@@ -4,7 +4,7 @@
 //! anything else of that name is foreign and never touched.
 use crate::{
     drift::{covers, same},
-    names::MANAGER,
+    names::{ANNOTATION_APPLIED, MANAGER},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -96,6 +96,11 @@ async fn restore(
     };
     let restored = api.patch(name, &params, &Patch::Merge(patch)).await?;
     Ok(serde_json::to_value(restored).unwrap_or_default())
+}
+
+/// The hash of what was desired when the object was applied last.
+pub(crate) fn last_applied(object: &Value) -> Option<&str> {
+    object["metadata"]["annotations"][ANNOTATION_APPLIED].as_str()
 }
 
 /// An untyped API for the kind, and namespace if it has one, of `object`.
