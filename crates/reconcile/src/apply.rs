@@ -160,7 +160,7 @@ impl<'a> Desired<'a> {
             body: Some((APPLY, &object)),
             ..Sent::default()
         };
-        send(client, Method::PATCH, &path, sent, format_args!("apply {target}")).await
+        send(client, Method::PATCH, &path, sent, format!("apply {target}")).await
     }
 }
 

@@ -10,6 +10,7 @@ mod transport;
 use crate::{
     Fault,
     fault::Class,
+    gate::Gate,
     request::{METADATA_ONLY, Sent, send},
 };
 use http::Method;
@@ -63,7 +64,7 @@ impl Connection {
 
     fn from_config(config: Config) -> Result<Self, Fault> {
         let transport = Transport::new(&config)?;
-        let service = Swappable::new(transport.stack(&config)?);
+        let service = Swappable::new(transport.stack(&config)?, Gate::of_process());
         let client =
             kube::client::ClientBuilder::new(service.clone(), config.default_namespace.clone()).build();
         let server = config.cluster_url.to_string().into();

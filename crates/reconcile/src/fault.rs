@@ -6,7 +6,7 @@ use std::{error::Error, time::Duration};
 
 /// What went wrong with one key. The class decides the back-off; `reason` becomes the condition reason,
 /// the Event reason and a metric label; `message` names the object and what to do.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct Fault {
@@ -173,6 +173,11 @@ impl Fault {
 
 /// An error with its causes, each said once: the outermost alone ("client error (Connect)") helps nobody.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    // kube's own words for these say nothing that the cause does not.
+    let error = match (error.downcast_ref::<kube::Error>(), error.source()) {
+        (Some(kube::Error::Service(_) | kube::Error::HyperError(_)), Some(cause)) => cause,
+        _ => error,
+    };
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

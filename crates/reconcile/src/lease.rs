@@ -6,7 +6,9 @@
 mod election;
 
 use crate::{
-    Fault, metrics,
+    Fault,
+    gate::Gate,
+    metrics,
     process::{self, Leadership},
 };
 use election::{Election, Verdict};
@@ -33,6 +35,7 @@ pub struct Lease {
     pub identity: String,
     /// How long others wait after the last renewal that they saw.
     pub duration: Duration,
+    gate: Gate,
 }
 
 impl Lease {
@@ -44,7 +47,15 @@ impl Lease {
             name: legal_name(name),
             identity,
             duration: Duration::from_secs(15),
+            gate: Gate::of_process(),
         }
+    }
+
+    /// Does not gate the writes of this process: for leases that protect something else.
+    #[must_use]
+    pub fn ungated(mut self) -> Self {
+        self.gate = Gate::new();
+        self
     }
 
     /// From the last renewal on, we write no longer than this: two thirds of the duration.
@@ -73,8 +84,7 @@ impl Lease {
     pub async fn acquire(self, client: Client, shutdown: &CancellationToken) -> Option<Guard> {
         let api = Api::namespaced(client, &self.namespace);
         metrics::leads(&self.name, false);
-        // Until we lead, nothing may be written: the gate is closed.
-        process::may_write_until(Instant::now());
+        self.gate.close();
         let mut election = Election::new(self.identity.clone(), self.duration);
         loop {
             match self.look(&api, &mut election).await {
@@ -197,7 +207,7 @@ impl Guard {
         );
         metrics::leads(&lease.name, true);
         process::set_leadership(Leadership::Free);
-        process::may_write_until(since + lease.deadline());
+        lease.gate.open_until(since + lease.deadline());
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
         let renewal = Renewal {
             lease,
@@ -278,7 +288,7 @@ impl Renewal {
             if !still {
                 tracing::error!(lease = self.lease.name, "this process does not lead any more");
                 metrics::leads(&self.lease.name, false);
-                process::may_write_until(Instant::now());
+                self.lease.gate.close();
                 lost.cancel();
                 return self;
             }
@@ -301,7 +311,7 @@ impl Renewal {
             Ok(held) => {
                 self.held = held;
                 self.until = asked;
-                process::may_write_until(asked + self.lease.deadline());
+                self.lease.gate.open_until(asked + self.lease.deadline());
                 Ok(true)
             }
             // Somebody wrote the object: only its holder matters. It counts as renewed when we write it again.
@@ -329,7 +339,7 @@ impl Renewal {
         if let Err(fault) = within(self.lease.period(), &doing, write).await {
             tracing::warn!("{fault}");
         }
-        process::may_write_until(Instant::now());
+        self.lease.gate.close();
     }
 }
 

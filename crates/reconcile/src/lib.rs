@@ -12,6 +12,7 @@ pub mod controller;
 pub mod digest;
 pub mod events;
 pub mod fault;
+mod gate;
 pub mod inventory;
 pub mod lease;
 pub mod metrics;

@@ -3,11 +3,7 @@
 //! Controllers and watches enter by themselves, so that nobody can forget to; what is dropped leaves.
 use crate::controller;
 use serde_json::{Value, json};
-use std::sync::{
-    Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicU64, Ordering},
-};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 type Look = Box<dyn Fn() -> Option<Value> + Send + Sync>;
 
@@ -31,10 +27,6 @@ struct Process {
 }
 
 static PROCESS: LazyLock<Process> = LazyLock::new(Process::default);
-
-/// Milliseconds after [`START`] until which this process may write; 0: for ever.
-static MAY_WRITE_UNTIL: AtomicU64 = AtomicU64::new(0);
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -92,21 +84,6 @@ pub(crate) fn state() -> Value {
         .collect();
     let leadership = format!("{:?}", lock(&PROCESS.leadership));
     json!({"controllers": controllers, "watches": watches, "leadership": leadership})
-}
-
-/// Writes are allowed until then: a lease that is not renewed ends them.
-pub(crate) fn may_write_until(at: Instant) {
-    let millis = at.saturating_duration_since(*START).as_millis();
-    MAY_WRITE_UNTIL.store(
-        u64::try_from(millis).unwrap_or(u64::MAX).max(1),
-        Ordering::Release,
-    );
-}
-
-/// Whether a write may be sent now.
-pub(crate) fn may_write() -> bool {
-    let until = MAY_WRITE_UNTIL.load(Ordering::Acquire);
-    until == 0 || START.elapsed() < Duration::from_millis(until)
 }
 
 #[cfg(test)]

@@ -41,11 +41,15 @@ impl Answer {
     }
 
     fn has_cause(&self, reason: &str) -> bool {
-        let causes = self.body["details"]["causes"].as_array();
-        causes
-            .into_iter()
-            .flatten()
-            .any(|cause| cause["reason"] == reason)
+        self.causes().any(|cause| cause["reason"] == reason)
+    }
+
+    fn has_cause_at(&self, field: &str) -> bool {
+        self.causes().any(|cause| cause["field"] == field)
+    }
+
+    fn causes(&self) -> impl Iterator<Item = &Value> {
+        self.body["details"]["causes"].as_array().into_iter().flatten()
     }
 }
 
@@ -66,7 +70,13 @@ pub(crate) async fn apply(
         JSON,
         object.to_string().into_bytes(),
     );
-    send(client, request, &format!("apply {address}")).await
+    let mut answer = send(client, request, &format!("apply {address}")).await?;
+    // The UID of an object that was replaced answers 422 (seen on 1.36), that of an absent one 409: both say that
+    // there is no such object under that UID.
+    if answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.has_cause_at("metadata.uid") {
+        answer.status = StatusCode::CONFLICT;
+    }
+    Ok(answer)
 }
 
 /// The whole object.

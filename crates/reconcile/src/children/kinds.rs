@@ -121,7 +121,7 @@ async fn discover(client: &kube::Client, gvk: &GroupVersionKind) -> Result<Optio
         Err(kube::Error::Discovery(_)) => Ok(None),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(Fault::api(
-            format_args!("look up kind {} of {}", gvk.kind, gvk.api_version()),
+            format!("look up kind {} of {}", gvk.kind, gvk.api_version()),
             &error,
         )),
     }

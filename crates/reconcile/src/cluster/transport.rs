@@ -1,5 +1,5 @@
 //! The HTTP stack under a kube client, whose credentials can be exchanged while it is in use.
-use crate::{Fault, metrics, process};
+use crate::{Fault, gate::Gate, metrics};
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
 use futures::future::BoxFuture;
@@ -113,18 +113,24 @@ where
 
 /// The service that a kube client holds: whatever stack is current when a request is sent.
 #[derive(Clone)]
-pub(super) struct Swappable(Arc<ArcSwap<Shared>>);
+pub(super) struct Swappable {
+    current: Arc<ArcSwap<Shared>>,
+    gate: Gate,
+}
 
 struct Shared(Stack);
 
 impl Swappable {
-    pub(super) fn new(stack: Stack) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Shared(stack))))
+    pub(super) fn new(stack: Stack, gate: Gate) -> Self {
+        Self {
+            current: Arc::new(ArcSwap::from_pointee(Shared(stack))),
+            gate,
+        }
     }
 
     /// Requests from now on go through `stack`.
     pub(super) fn swap(&self, stack: Stack) {
-        self.0.store(Arc::new(Shared(stack)));
+        self.current.store(Arc::new(Shared(stack)));
     }
 }
 
@@ -138,10 +144,10 @@ impl Service<Request<Body>> for Swappable {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if is_gated(request.method(), request.uri().path()) && !process::may_write() {
+        if is_gated(request.method(), request.uri().path()) && !self.gate.is_open() {
             return Box::pin(async { Err("this process does not lead: nothing is written".into()) });
         }
-        let stack = self.0.load().0.clone();
+        let stack = self.current.load().0.clone();
         Box::pin(stack.oneshot(request))
     }
 }
@@ -159,4 +165,31 @@ fn is_gated(method: &Method, path: &str) -> bool {
 fn install_crypto_provider() {
     // kube installs it too, but only when it builds a client by itself.
     let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_gate_stops_writes_but_not_reads_nor_the_lease() {
+        let answers = tower::service_fn(async |_: Request<Body>| {
+            let empty = Full::new(Bytes::new()).map_err(|never| match never {});
+            Ok::<_, BoxError>(Response::new(empty.boxed_unsync()))
+        });
+        let gate = Gate::new();
+        let service = Swappable::new(BoxCloneSyncService::new(answers), gate.clone());
+        let send = async |method: Method, path: &'static str| {
+            let mut request = Request::new(Body::empty());
+            *request.method_mut() = method;
+            *request.uri_mut() = http::Uri::from_static(path);
+            service.clone().oneshot(request).await.is_ok()
+        };
+        assert!(send(Method::PATCH, "/api/v1/namespaces/a").await);
+        gate.close();
+        assert!(!send(Method::PATCH, "/api/v1/namespaces/a").await);
+        assert!(!send(Method::DELETE, "/apis/apps/v1/namespaces/a/deployments/x").await);
+        assert!(send(Method::GET, "/api/v1/namespaces/a").await);
+        assert!(send(Method::PUT, "/apis/coordination.k8s.io/v1/namespaces/a/leases/x").await);
+    }
 }

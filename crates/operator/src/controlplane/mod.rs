@@ -1,0 +1,16 @@
+//! ControlPlanes (contract §9, §11.3): a tenant's object on the onboarding cluster becomes a namespace, a ClusterRequest
+//! and AccessRequests on the platform; kubeconfigs come back as Secrets beside it. Deletion runs backwards and names what
+//! it waits for.
+//!
+//! `desired` builds the objects and `conditions` says how far they are, both purely; `create` and `delete` are the two
+//! ways to go. It knows nothing of how a cluster is made, nor of what a service is beyond its kind.
+mod conditions;
+mod create;
+mod delete;
+mod desired;
+mod reconcile;
+
+pub(crate) use reconcile::Reconcile;
+
+/// Field manager, event reporter and metric label.
+pub(crate) const NAME: &str = "openmcp-controlplane";

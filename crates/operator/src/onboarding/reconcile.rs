@@ -1,0 +1,344 @@
+//! From "there is no onboarding cluster" to "tenants may order": request → access → CRDs → policies → proof that they
+//! act → ControlPlanes. Afterwards it keeps credentials, policies and the access to service kinds current.
+use super::{Kinds, NAME, Onboarding, Slot, policies, registered, requests};
+use crate::{
+    crds,
+    ensure::Applier,
+    platform::{
+        Platform, Wake,
+        slim::{AccessSecret, Crd, NamespaceName},
+    },
+};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use kube::{Api, ResourceExt, api::PostParams, runtime::watcher::Config};
+use openmcp_api::{
+    AccessRequest, ControlPlane,
+    crds::{InstalledOn, installed_on},
+    keys::labels,
+};
+use openmcp_reconcile::{
+    Fault, Key, Lane, Outcome, Reconciler,
+    admin::Readiness,
+    apply::Mark,
+    cluster::Connection,
+    events::Recorder,
+    watch::{Change, Store, watch_on},
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// What /readyz says until tenants may order.
+pub(crate) const WAITS_FOR: &str = "onboarding cluster";
+/// A policy starts to deny about a second after it was applied; this is for a busy API server.
+const PROBES: u32 = 300;
+const PROBE_EVERY: Duration = Duration::from_millis(100);
+
+/// Reconciles the operator's own access to the onboarding cluster: a single key.
+pub(crate) struct Bootstrap {
+    platform: Arc<Platform>,
+    slot: Slot,
+    wake: Wake,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+    apply: Applier,
+    /// Told once, when the onboarding cluster is usable.
+    usable: Mutex<Option<oneshot::Sender<Arc<Onboarding>>>>,
+}
+
+impl Bootstrap {
+    pub(crate) fn new(
+        platform: Arc<Platform>,
+        slot: Slot,
+        wake: Wake,
+        readiness: Readiness,
+        shutdown: CancellationToken,
+        usable: oneshot::Sender<Arc<Onboarding>>,
+    ) -> Self {
+        let mark = Mark {
+            label: labels::MANAGED_BY,
+            value: NAME.to_owned(),
+        };
+        let apply = Applier {
+            client: platform.client.clone(),
+            manager: NAME,
+            mark,
+        };
+        readiness.wait_for(WAITS_FOR);
+        Self {
+            platform,
+            slot,
+            wake,
+            readiness,
+            shutdown,
+            apply,
+            usable: Mutex::new(Some(usable)),
+        }
+    }
+}
+
+impl Reconciler for Bootstrap {
+    async fn reconcile(&self, _key: &Key) -> Result<Outcome, Fault> {
+        let (platform, namespace, name) =
+            (&self.platform, self.platform.namespace.as_str(), requests::name());
+        let request = platform.requests.get(namespace, &name);
+        self.apply
+            .ensure(request.as_deref(), requests::cluster_request(namespace))
+            .await?;
+        let access = platform.accesses.get(namespace, &name);
+        let groups: BTreeSet<String> = registered(&platform.service_providers)
+            .into_iter()
+            .map(|kind| kind.group)
+            .collect();
+        self.apply
+            .ensure(access.as_deref(), requests::access_request(namespace, &groups))
+            .await?;
+        let Some(access) = access else {
+            return Ok(Outcome::Settled);
+        };
+        let Some(secret) = access
+            .granted_secret()
+            .and_then(|secret| platform.secrets.get(namespace, secret))
+        else {
+            return Ok(Outcome::Settled);
+        };
+        let Some(kubeconfig) = secret.kubeconfig() else {
+            return Ok(Outcome::Settled);
+        };
+        let onboarding = match self.slot.get() {
+            Some(onboarding) => {
+                renew(onboarding, kubeconfig).await?;
+                onboarding.clone()
+            }
+            None => self.open(kubeconfig).await?,
+        };
+        if is_current(&access) {
+            onboarding.kinds.follow(&requests::readable_groups(&access));
+        }
+        onboarding.guard.ensure().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+/// Whether what the AccessRequest asks for now was granted.
+fn is_current(access: &AccessRequest) -> bool {
+    access.is_granted() && access.status.as_ref().map(|s| s.observed_generation) == access.metadata.generation
+}
+
+/// Takes over newer credentials for the same cluster. Others are refused: ControlPlanes of one onboarding cluster must
+/// never be looked for on another one.
+async fn renew(onboarding: &Onboarding, kubeconfig: &[u8]) -> Result<(), Fault> {
+    if onboarding.connection.swap(kubeconfig).await? {
+        return Ok(());
+    }
+    Err(Fault::invalid(
+        "OtherCluster",
+        "the kubeconfig for the onboarding cluster points at another API server than before and is not used: restart the operator if the onboarding cluster was really replaced",
+    ))
+}
+
+impl Bootstrap {
+    async fn open(&self, kubeconfig: &[u8]) -> Result<Arc<Onboarding>, Fault> {
+        let connection = Connection::from_kubeconfig(kubeconfig, NAME).await?;
+        let client = connection.client();
+        crds::install(&client, NAME, installed_on(InstalledOn::Onboarding))
+            .await
+            .map_err(|error| Fault::retry("OnboardingCrds", format!("onboarding cluster: {error}")))?;
+        let stop = self.shutdown.child_token();
+        let abandoned = stop.clone().drop_guard();
+        let guard = Guard::start(&client, &self.wake, &stop);
+        guard.synced().await;
+        guard.ensure().await?;
+        prove(&client).await?;
+        let onboarding = Arc::new(self.watch(connection, client, guard, &stop));
+        onboarding.synced().await;
+        abandoned.disarm();
+        let _ = self
+            .wake
+            .known_control_planes
+            .set(onboarding.control_planes.clone());
+        let _ = self.slot.set(onboarding.clone());
+        if let Some(usable) = self.usable.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = usable.send(onboarding.clone());
+        }
+        self.readiness.done(WAITS_FOR);
+        tracing::info!("the onboarding cluster is usable: its policies deny, ControlPlanes are served");
+        Ok(onboarding)
+    }
+
+    fn watch(
+        &self,
+        connection: Connection,
+        client: kube::Client,
+        guard: Guard,
+        stop: &CancellationToken,
+    ) -> Onboarding {
+        let wake = self.wake.clone();
+        let control_planes: Store<ControlPlane> = watch_on(
+            "onboarding",
+            Api::all(client.clone()),
+            Config::default(),
+            stop.clone(),
+            move |change: Change<ControlPlane>| {
+                let control_plane = change.object();
+                let lane = if matches!(change, Change::Applied { first: true, .. }) {
+                    Lane::Bulk
+                } else {
+                    Lane::Urgent
+                };
+                wake.control_plane(
+                    &control_plane.namespace().unwrap_or_default(),
+                    &control_plane.name_any(),
+                    lane,
+                );
+            },
+        );
+        let wake = self.wake.clone();
+        let namespaces = watch_on(
+            "onboarding",
+            Api::all(client.clone()),
+            Config::default(),
+            stop.clone(),
+            move |change: Change<NamespaceName>| {
+                let name = change.object().name_any();
+                wake.control_planes_where(|c| c.namespace().as_deref() == Some(&name), Lane::Bulk);
+            },
+        );
+        let wake = self.wake.clone();
+        let ours = Config::default().labels(&format!(
+            "{}={}",
+            labels::MANAGED_BY,
+            labels::MANAGED_BY_CONTROL_PLANE
+        ));
+        let secrets = watch_on(
+            "onboarding",
+            Api::all(client.clone()),
+            ours,
+            stop.clone(),
+            move |change: Change<AccessSecret>| {
+                wake.control_plane_of(change.object().labels(), Lane::Normal);
+            },
+        );
+        let wake = self.wake.clone();
+        let crds = watch_on(
+            "onboarding",
+            Api::all(client.clone()),
+            Config::default(),
+            stop.clone(),
+            move |_: Change<Crd>| {
+                wake.onboarding(Lane::Normal);
+                wake.control_planes_where(|c| c.metadata.deletion_timestamp.is_some(), Lane::Normal);
+            },
+        );
+        let kinds = Kinds::new(
+            client.clone(),
+            crds.clone(),
+            self.platform.service_providers.clone(),
+            self.wake.clone(),
+            stop.clone(),
+        );
+        let events = Recorder::new(client.clone(), crate::controlplane::NAME);
+        Onboarding {
+            connection,
+            client,
+            control_planes,
+            namespaces,
+            secrets,
+            crds,
+            kinds,
+            events,
+            guard,
+        }
+    }
+}
+
+/// Keeps the policies on the onboarding cluster as they are to be.
+pub(crate) struct Guard {
+    apply: Applier,
+    policies: Store<ValidatingAdmissionPolicy>,
+    bindings: Store<ValidatingAdmissionPolicyBinding>,
+}
+
+impl Guard {
+    fn start(client: &kube::Client, wake: &Wake, stop: &CancellationToken) -> Self {
+        let mark = Mark {
+            label: labels::MANAGED_BY,
+            value: labels::MANAGED_BY_CONTROL_PLANE.to_owned(),
+        };
+        let (first, second) = (wake.clone(), wake.clone());
+        Self {
+            apply: Applier {
+                client: client.clone(),
+                manager: NAME,
+                mark,
+            },
+            policies: watch_on(
+                "onboarding",
+                Api::all(client.clone()),
+                Config::default(),
+                stop.clone(),
+                move |_| first.onboarding(Lane::Normal),
+            ),
+            bindings: watch_on(
+                "onboarding",
+                Api::all(client.clone()),
+                Config::default(),
+                stop.clone(),
+                move |_| second.onboarding(Lane::Normal),
+            ),
+        }
+    }
+
+    async fn synced(&self) {
+        tokio::join!(self.policies.synced(), self.bindings.synced());
+    }
+
+    async fn ensure(&self) -> Result<(), Fault> {
+        for [policy, binding] in policies::all() {
+            let name = policy["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            self.apply
+                .ensure(self.policies.get("", &name).as_deref(), policy)
+                .await?;
+            self.apply
+                .ensure(self.bindings.get("", &name).as_deref(), binding)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Tries, without effect, what the policy forbids, until it is denied.
+async fn prove(client: &kube::Client) -> Result<(), Fault> {
+    let api: Api<ControlPlane> = Api::namespaced(client.clone(), "default");
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    for _ in 0..PROBES {
+        match api.create(&dry_run, &policies::forbidden()).await {
+            Err(kube::Error::Api(status)) if status.message.contains(policies::PURPOSE_POLICY) => {
+                return Ok(());
+            }
+            Err(error @ (kube::Error::HyperError(_) | kube::Error::Service(_))) => {
+                return Err(Fault::api(
+                    "try a forbidden ControlPlane on the onboarding cluster",
+                    &error,
+                ));
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(PROBE_EVERY).await,
+        }
+    }
+    Err(Fault::retry(
+        "PolicyInert",
+        format!(
+            "the policy {} on the onboarding cluster does not deny a forbidden ControlPlane: ControlPlanes are not served before it does",
+            policies::PURPOSE_POLICY
+        ),
+    ))
+}

@@ -1,0 +1,123 @@
+//! Which key a change wakes.
+use kube::ResourceExt;
+use openmcp_api::{
+    AccessRequest, ClusterRequest, ControlPlane, keys::labels, names::label_value, provider::ProviderKind,
+};
+use openmcp_reconcile::{
+    Handle, Key, Lane,
+    watch::{Change, Store},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+const KEY_REQUEST: &str = "ClusterRequest";
+const KEY_ACCESS: &str = "AccessRequest";
+const KEY_CONTROL_PLANE: &str = "ControlPlane";
+const KEY_ONBOARDING: &str = "Onboarding";
+
+/// Wakes the operator's controllers. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Wake {
+    pub providers: Handle,
+    pub requests: Handle,
+    pub accesses: Handle,
+    pub onboarding: Handle,
+    pub control_planes: Handle,
+    /// The ControlPlanes, once the onboarding cluster can be read.
+    pub known_control_planes: Arc<OnceLock<Store<ControlPlane>>>,
+}
+
+impl Wake {
+    pub(crate) fn provider(&self, kind: ProviderKind, name: String, lane: Lane) {
+        self.providers.wake(Key::new(kind.as_str(), "", name), lane);
+    }
+
+    /// The provider whose installation bears these labels.
+    pub(crate) fn installer_of(&self, on: &BTreeMap<String, String>, lane: Lane) {
+        let kind = on
+            .get(labels::APP_NAME)
+            .and_then(|text| ProviderKind::ALL.into_iter().find(|k| k.as_str() == text));
+        if let (Some(kind), Some(name)) = (kind, on.get(labels::APP_INSTANCE)) {
+            self.provider(kind, name.clone(), lane);
+        }
+    }
+
+    pub(crate) fn request(&self, request: &ClusterRequest, lane: Lane) {
+        self.requests.wake(
+            Key::new(
+                KEY_REQUEST,
+                request.namespace().unwrap_or_default(),
+                request.name_any(),
+            ),
+            lane,
+        );
+    }
+
+    pub(crate) fn access(&self, access: &AccessRequest, lane: Lane) {
+        self.accesses.wake(
+            Key::new(
+                KEY_ACCESS,
+                access.namespace().unwrap_or_default(),
+                access.name_any(),
+            ),
+            lane,
+        );
+    }
+
+    pub(crate) fn onboarding(&self, lane: Lane) {
+        self.onboarding
+            .wake(Key::new(KEY_ONBOARDING, "", "onboarding"), lane);
+    }
+
+    pub(crate) fn control_plane(&self, namespace: &str, name: &str, lane: Lane) {
+        self.control_planes
+            .wake(Key::new(KEY_CONTROL_PLANE, namespace, name), lane);
+    }
+
+    /// The ControlPlane that something with these labels was made for.
+    pub(crate) fn control_plane_of(&self, on: &BTreeMap<String, String>, lane: Lane) {
+        let Some((namespace, name)) = on.get(labels::MCP_NAMESPACE).zip(on.get(labels::MCP_NAME)) else {
+            return;
+        };
+        let Some(known) = self.known_control_planes.get() else {
+            return;
+        };
+        if known.get(namespace, name).is_some() {
+            return self.control_plane(namespace, name, lane);
+        }
+        // The label holds a shortened name.
+        for control_plane in known.all() {
+            let full = (
+                control_plane.namespace().unwrap_or_default(),
+                control_plane.name_any(),
+            );
+            if label_value(&full.0) == *namespace && label_value(&full.1) == *name {
+                self.control_plane(&full.0, &full.1, lane);
+            }
+        }
+    }
+
+    /// Every ControlPlane for which `which` holds.
+    pub(crate) fn control_planes_where(&self, which: impl Fn(&ControlPlane) -> bool, lane: Lane) {
+        let Some(known) = self.known_control_planes.get() else {
+            return;
+        };
+        for control_plane in known.all().iter().filter(|c| which(c)) {
+            self.control_plane(
+                &control_plane.namespace().unwrap_or_default(),
+                &control_plane.name_any(),
+                lane,
+            );
+        }
+    }
+}
+
+/// The lane of a change: what was there at start waits behind what happens now.
+pub(crate) fn lane<K>(change: &Change<K>, now: Lane) -> Lane {
+    match change {
+        Change::Applied { first: true, .. } => Lane::Bulk,
+        _ => now,
+    }
+}

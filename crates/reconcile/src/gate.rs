@@ -1,0 +1,75 @@
+//! Until when this process may write: a lease that is not renewed ends its writes by itself.
+//!
+//! The time is looked at when a request is sent, so a process that was stopped past its lease and goes on sends
+//! nothing, whatever it was about to do.
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// One for all connections of a process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    start: Instant,
+    /// Milliseconds after `start`; [`OPEN`]: for ever.
+    until: Arc<AtomicU64>,
+}
+
+const OPEN: u64 = u64::MAX;
+
+static PROCESS: LazyLock<Gate> = LazyLock::new(Gate::new);
+
+impl Gate {
+    /// An open gate.
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            until: Arc::new(AtomicU64::new(OPEN)),
+        }
+    }
+
+    /// The gate of every [`crate::cluster::Connection`] of this process.
+    pub(crate) fn of_process() -> Self {
+        PROCESS.clone()
+    }
+
+    /// Open until then, closed after.
+    pub(crate) fn open_until(&self, at: Instant) {
+        let millis = at.saturating_duration_since(self.start).as_millis();
+        self.until
+            .store(u64::try_from(millis).unwrap_or(OPEN), Ordering::Release);
+    }
+
+    /// Nothing may be written from now on.
+    pub(crate) fn close(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
+    /// Whether a write may be sent now.
+    pub(crate) fn is_open(&self) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        until == OPEN || self.start.elapsed() < Duration::from_millis(until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_closes_by_itself() {
+        let gate = Gate::new();
+        assert!(gate.is_open());
+        gate.open_until(Instant::now() + Duration::from_secs(3600));
+        assert!(gate.is_open());
+        gate.open_until(Instant::now() + Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(25));
+        assert!(!gate.is_open());
+        gate.open_until(Instant::now() + Duration::from_secs(3600));
+        gate.close();
+        assert!(!gate.is_open());
+    }
+}
