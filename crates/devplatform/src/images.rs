@@ -71,9 +71,15 @@ impl Images {
         self.0.get(image).map(PathBuf::as_path)
     }
 
-    /// Writes the map for the node.
+    /// Writes the map for the node. What an earlier `--image` added stays while its binary does.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        write_private(path, &serde_json::to_vec_pretty(&self.0)?)
+        let earlier = fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut all: BTreeMap<String, PathBuf> = earlier.unwrap_or_default();
+        all.retain(|_, binary| binary.is_file());
+        all.extend(self.0.clone());
+        write_private(path, &serde_json::to_vec_pretty(&all)?)
     }
 }
 
@@ -126,6 +132,25 @@ mod tests {
             message.contains("openmcp-operator") && message.contains("cargo build --workspace"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn what_an_earlier_start_added_stays_while_its_binary_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let map = folder.path().join("images.json");
+        let binary = folder.path().join("binary");
+        fs::write(&binary, "").unwrap();
+        Images(BTreeMap::from([("mine".to_owned(), binary.clone())]))
+            .write(&map)
+            .unwrap();
+        Images(BTreeMap::from([("shell".to_owned(), PathBuf::from("/bin/sh"))]))
+            .write(&map)
+            .unwrap();
+        let read = || serde_json::from_slice::<BTreeMap<String, PathBuf>>(&fs::read(&map).unwrap()).unwrap();
+        assert_eq!(read().keys().collect::<Vec<_>>(), ["mine", "shell"]);
+        fs::remove_file(&binary).unwrap();
+        Images::default().write(&map).unwrap();
+        assert_eq!(read().keys().collect::<Vec<_>>(), ["shell"]);
     }
 
     #[test]

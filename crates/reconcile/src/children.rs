@@ -12,7 +12,7 @@ mod kstatus;
 mod observe;
 mod plan;
 mod remove;
-mod wanted;
+pub(crate) mod wanted;
 mod watch;
 
 pub use converge::{Convergence, Engine, Failure, Maker, Report};

@@ -30,7 +30,7 @@ pub(crate) const NODE_NAME: &str = "local";
 
 /// How long a process may take to end by itself. The node ends its pods meanwhile.
 const NODE_GRACE: Duration = Duration::from_secs(20);
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// One process of the control plane, in the order in which they depend on each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

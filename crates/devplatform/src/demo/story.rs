@@ -98,7 +98,14 @@ pub(super) async fn order(stage: &Stage, people: &People) -> Result<()> {
     let target = ["-n", "project-a", "controlplane/sample"];
     let told = "{range .status.conditions[*]}{.type}={.status} {end}";
     stage.wait(a, &target, PHASE_READY, told).await?;
-    take_kubeconfig(stage, a, "project-a", "token-admin.sample.kubeconfig", &people.on_mcp).await?;
+    take_kubeconfig(
+        stage,
+        a,
+        "project-a",
+        "token-admin.sample.kubeconfig",
+        &people.on_mcp,
+    )
+    .await?;
 
     stage.chapter("Tenant a orders kro on it");
     stage
@@ -158,7 +165,13 @@ pub(super) async fn usage(stage: &Stage, people: &People) -> Result<()> {
     stage
         .refused(
             b,
-            &["get", "secret", "token-admin.sample.kubeconfig", "-n", "project-a"],
+            &[
+                "get",
+                "secret",
+                "token-admin.sample.kubeconfig",
+                "-n",
+                "project-a",
+            ],
             "forbidden",
         )
         .await

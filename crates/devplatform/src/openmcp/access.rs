@@ -11,8 +11,6 @@ use openmcp_api::{AccessRequest, keys};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// The kind that tenants begin with.
-pub(super) const CONTROL_PLANE_CRD: &str = "controlplanes.core.open-control-plane.io";
 /// The AccessRequest.
 const REQUEST: &str = "platform-owner--onboarding";
 

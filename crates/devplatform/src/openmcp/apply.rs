@@ -92,6 +92,7 @@ mod tests {
             super::super::PLATFORM_OWNER,
             super::super::OPERATOR_INIT_YAML,
             super::super::OPERATOR_YAML,
+            super::super::CLUSTER_PROVIDER_RBAC,
         ] {
             Manifest::read(text, &values).unwrap();
         }

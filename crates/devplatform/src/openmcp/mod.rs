@@ -16,7 +16,6 @@ use crate::{
     pki::Pki,
     state::{Platform, block::ETCD_PORT},
 };
-use access::CONTROL_PLANE_CRD;
 use anyhow::{Context, bail};
 use apply::Manifest;
 use k8s_openapi::{
@@ -25,14 +24,13 @@ use k8s_openapi::{
         apps::v1::Deployment,
         batch::v1::{Job, JobStatus},
     },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PropagationPolicy},
-    runtime::wait::{await_condition, conditions::is_crd_established},
+    runtime::wait::{await_condition, conditions::is_deleted},
 };
-use openmcp_api::{AccessRequest, Cluster, ClusterProvider};
+use openmcp_api::{Cluster, ClusterProvider};
 use serde_json::json;
 use std::{collections::BTreeMap, fs, time::Instant};
 use wait::{PATIENCE, wait_for};
@@ -42,8 +40,6 @@ pub(crate) const SYSTEM_NAMESPACE: &str = "openmcp-system";
 /// The cluster provider's object, and the Cluster where tenants order.
 const CLUSTER_PROVIDER: &str = "hosted";
 pub(crate) const ONBOARDING_CLUSTER: &str = "onboarding";
-/// The operator's own access to onboarding: granted when it can work there.
-const OPERATOR_ACCESS: &str = "openmcp-operator--onboarding";
 const OPERATOR: &str = "openmcp-operator";
 const OPERATOR_INIT: &str = "openmcp-operator-init";
 /// Which build of a binary an object was applied for.
@@ -52,7 +48,9 @@ const BUILD_ANNOTATION: &str = "dev.openmcp.cloud/build";
 const PLATFORM_OWNER: &str = include_str!("../../../../examples/platform/0-platform-owner.yaml");
 const OPERATOR_INIT_YAML: &str = include_str!("../../../../examples/platform/1-operator-init.yaml");
 const OPERATOR_YAML: &str = include_str!("../../../../examples/platform/2-operator.yaml");
-const CLUSTER_PROVIDER_YAML: &str = include_str!("../../../../examples/platform/3-cluster-provider.yaml");
+const CLUSTER_PROVIDER_RBAC: &str =
+    include_str!("../../../../examples/platform/3-cluster-provider-rbac.yaml");
+const CLUSTER_PROVIDER_YAML: &str = include_str!("../../../../examples/platform/4-cluster-provider.yaml");
 
 /// Makes the platform owner one, by the tool's own identity. Everything after that is the platform owner's doing.
 pub(crate) async fn admit_platform_owner(control_plane: &ControlPlane<'_>) -> anyhow::Result<()> {
@@ -82,6 +80,9 @@ pub(crate) async fn install(
 
     let since = Instant::now();
     Manifest::read(OPERATOR_YAML, &values)?.apply(&client).await?;
+    Manifest::read(CLUSTER_PROVIDER_RBAC, &values)?
+        .apply(&client)
+        .await?;
     Manifest::read(CLUSTER_PROVIDER_YAML, &values)?
         .apply(&client)
         .await?;
@@ -98,15 +99,25 @@ pub(crate) async fn install(
         phase(Some(&it.status.as_ref()?.phase), "Ready")
     })
     .await?;
-    let requests: Api<AccessRequest> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    wait_for(&requests, OPERATOR_ACCESS, |it| it.is_granted().then_some(())).await?;
     let onboarding = onboarding_kubeconfig(platform).await?;
-    let crds: Api<CustomResourceDefinition> = Api::all(kubeconfig::client_from(&onboarding).await?);
-    let served = await_condition(crds, CONTROL_PLANE_CRD, is_crd_established());
-    let served = tokio::time::timeout(PATIENCE, served).await;
-    served.with_context(|| format!("the CRD {CONTROL_PLANE_CRD} does not appear on onboarding"))??;
     steps.done("onboarding cluster", &onboarding.display().to_string(), since);
+
+    // The operator is ready when ControlPlanes are served on onboarding and its policies deny what they should.
+    let since = Instant::now();
+    let deployments: Api<Deployment> = Api::namespaced(client, SYSTEM_NAMESPACE);
+    wait_for(&deployments, OPERATOR, |it| is_available(it).then_some(())).await?;
+    steps.done("openMCP operator", "tenants can order", since);
     Ok(())
+}
+
+/// True when the newest pods of a Deployment are ready.
+fn is_available(deployment: &Deployment) -> bool {
+    let Some(status) = &deployment.status else {
+        return false;
+    };
+    status.observed_generation == deployment.metadata.generation
+        && status.updated_replicas.unwrap_or(0) > 0
+        && status.available_replicas == status.replicas
 }
 
 fn phase(is: Option<&str>, wanted: &str) -> Option<()> {
@@ -183,11 +194,7 @@ async fn drop_outdated_init(client: &Client, build: &str) -> anyhow::Result<()> 
     };
     let uid = job.uid().unwrap_or_default();
     jobs.delete(OPERATOR_INIT, &params).await?;
-    let gone = await_condition(
-        jobs,
-        OPERATOR_INIT,
-        kube::runtime::wait::conditions::is_deleted(&uid),
-    );
+    let gone = await_condition(jobs, OPERATOR_INIT, is_deleted(&uid));
     tokio::time::timeout(PATIENCE, gone)
         .await
         .context("the last operator init Job does not go away")??;
@@ -225,11 +232,6 @@ pub(crate) async fn state(client: &Client) -> anyhow::Result<Option<Vec<Part>>> 
     let Some(operator) = deployments.get_opt(OPERATOR).await? else {
         return Ok(None);
     };
-    let ready = operator
-        .status
-        .and_then(|status| status.available_replicas)
-        .unwrap_or(0)
-        > 0;
     let provider = Api::<ClusterProvider>::all(client.clone())
         .get_opt(CLUSTER_PROVIDER)
         .await?;
@@ -246,7 +248,11 @@ pub(crate) async fn state(client: &Client) -> anyhow::Result<Option<Vec<Part>>> 
             ready,
         )
     };
-    let operator = if ready { "Ready" } else { "not available" };
+    let operator = if is_available(&operator) {
+        "Ready"
+    } else {
+        "not available"
+    };
     Ok(Some(vec![
         part("openMCP operator", Some(operator.to_owned())),
         part("ClusterProvider hosted", provider),

@@ -205,7 +205,7 @@ fn slot<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Map<String, V
 }
 
 /// `stringData` is write-only: the API server stores it as `data`, and nobody would own that.
-fn encode_string_data(secret: &mut Value) {
+pub(crate) fn encode_string_data(secret: &mut Value) {
     let Some(Value::Object(texts)) = secret
         .as_object_mut()
         .and_then(|fields| fields.remove("stringData"))
@@ -222,7 +222,7 @@ fn encode_string_data(secret: &mut Value) {
 }
 
 /// Nulls would be owned by us and never be seen again.
-fn drop_nulls(value: &mut Value) {
+pub(crate) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());
