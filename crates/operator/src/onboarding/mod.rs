@@ -7,6 +7,8 @@ mod kinds;
 pub(crate) mod policies;
 mod reconcile;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use kinds::{Kinds, Objects, registered};
 pub(crate) use reconcile::Bootstrap;
