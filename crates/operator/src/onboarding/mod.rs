@@ -7,6 +7,7 @@ mod kinds;
 pub(crate) mod policies;
 mod reconcile;
 mod requests;
+mod roles;
 #[cfg(test)]
 mod tests;
 
