@@ -92,7 +92,12 @@ impl Tenant {
             "Ready",
         )
         .await?;
-        kubeconfig_client(&self.client, &self.namespace, &format!("token-admin.{name}.kubeconfig")).await
+        kubeconfig_client(
+            &self.client,
+            &self.namespace,
+            &format!("token-admin.{name}.kubeconfig"),
+        )
+        .await
     }
 
     /// Orders a ControlPlane with a cluster-admin token.

@@ -205,6 +205,40 @@ async fn a_foreign_object_is_named_and_not_touched() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_lost_mark_is_put_back_and_another_owners_mark_respected() -> Result<()> {
+    let place = Place::new("mark").await?;
+    let object = || place.config_map("x", json!({"a": "1"}));
+    upsert(&place.client, MANAGER, &ours(), object()).await?;
+    let relabel = async |value: Value| {
+        let patch = json!({"metadata": {"labels": {ours().label: value}}});
+        let params = PatchParams::default();
+        place
+            .config_maps()
+            .patch("x", &params, &Patch::Merge(patch))
+            .await
+    };
+    relabel(Value::Null).await?;
+    let live = upsert(&place.client, MANAGER, &ours(), object()).await?;
+    assert!(ours().is_on(&live));
+    let unmarked = relabel(Value::Null).await?;
+    let stored = ConfigMap {
+        metadata: kube::core::ObjectMeta {
+            managed_fields: None,
+            ..unmarked.metadata
+        },
+        ..unmarked
+    };
+    let live = upsert_if_changed(&place.client, MANAGER, &ours(), Some(&stored), object()).await?;
+    assert!(ours().is_on(&live.unwrap()));
+    relabel(json!("them")).await?;
+    let fault = upsert(&place.client, MANAGER, &ours(), object())
+        .await
+        .unwrap_err();
+    assert_eq!(fault.reason, "Conflict");
+    place.leave().await
+}
+
+#[tokio::test]
 async fn of_two_who_create_at_once_exactly_one_wins_and_the_other_changes_nothing() -> Result<()> {
     let place = Place::new("race").await?;
     for nth in 0..20 {

@@ -11,6 +11,7 @@ mod target;
 
 use crate::{
     Fault,
+    children::wanted::{drop_nulls, encode_string_data},
     request::{APPLY, Answer, JSON, METADATA_ONLY, Sent, send},
 };
 use compare::is_current;
@@ -65,8 +66,9 @@ impl Mark {
 }
 
 /// Applies `object` (apiVersion, kind, metadata.name required) with `manager` and makes sure that it is ours:
-/// an object that exists is ours only if it bears `mark`, else a `Conflict` fault names the foreign object and
-/// nothing is changed. The mark is added to the object's labels. Returns the live object.
+/// an object that exists is ours only if it bears `mark`, or lost it and was applied by `manager`; else a `Conflict`
+/// fault names the foreign object and nothing is changed. The mark is added to the object's labels. Nulls are dropped,
+/// and a Secret's `stringData` becomes `data`. Returns the live object.
 ///
 /// Reads the object first (one request), and writes only when something would change. Where a watch holds the live
 /// object, [`upsert_if_changed`] saves the read.
@@ -135,6 +137,10 @@ struct Desired<'a> {
 impl<'a> Desired<'a> {
     /// Adds the mark, and the hash of what is desired.
     fn new(manager: &'a str, mark: &'a Mark, mut object: Value) -> Self {
+        drop_nulls(&mut object);
+        if object["kind"] == "Secret" {
+            encode_string_data(&mut object);
+        }
         object["metadata"]["labels"][mark.label] = mark.value.as_str().into();
         let hash = compare::hash(&object);
         object["metadata"]["annotations"][mark.annotation()] = hash.into();
@@ -160,7 +166,7 @@ impl<'a> Desired<'a> {
             body: Some((APPLY, &object)),
             ..Sent::default()
         };
-        send(client, Method::PATCH, &path, sent, format!("apply {target}")).await
+        send(client, Method::PATCH, &path, sent, &format!("apply {target}")).await
     }
 }
 
@@ -194,11 +200,11 @@ async fn update(
     desired: &Desired<'_>,
     live: &Value,
 ) -> Result<Value, Fault> {
-    if !desired.mark.is_on(live) {
+    if !desired.mark.is_on(live) && !has_lost_mark(client, target, desired, live).await? {
         return Err(Fault::retry(
             "Conflict",
             format!(
-                "{target} exists and is not ours (it lacks the label {}={}): delete or rename it",
+                "{target} exists and is not ours (it lacks the label {}={}): delete or rename it, or add the label",
                 desired.mark.label, desired.mark.value
             ),
         ));
@@ -216,6 +222,31 @@ async fn update(
         .apply(client, target, "uid", uid, true)
         .await?
         .into_success(format!("apply {target}"))
+}
+
+/// Somebody removed the mark from an object that we applied: it bears no other value of the label, and our manager's
+/// apply entry. Stores hold no managedFields, so the object is read.
+async fn has_lost_mark(
+    client: &kube::Client,
+    target: &Target,
+    desired: &Desired<'_>,
+    live: &Value,
+) -> Result<bool, Fault> {
+    if !live["metadata"]["labels"][desired.mark.label].is_null() {
+        return Ok(false);
+    }
+    let doing = format!("read who applied {target}");
+    let sent = Sent {
+        accept: Some(METADATA_ONLY),
+        ..Sent::default()
+    };
+    let answer = send(client, Method::GET, &target.path(), sent, &doing).await?;
+    let now = answer.into_success(&doing)?;
+    let entries = now["metadata"]["managedFields"].as_array();
+    let applied = entries.into_iter().flatten().any(|entry| {
+        entry["manager"] == desired.manager && entry["operation"] == "Apply" && entry["subresource"].is_null()
+    });
+    Ok(applied && now["metadata"]["uid"] == live["metadata"]["uid"])
 }
 
 /// Deletes by UID precondition, Background propagation, and tells by a GET whether it is gone. Another UID under
@@ -283,4 +314,44 @@ pub async fn delete_with(
     } else {
         Deletion::Gone
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(_: &T) {}
+
+    /// Reconcilers' futures must be Send; they hold these.
+    #[tokio::test]
+    async fn futures_can_be_sent_between_threads() {
+        let client = kube::Client::new(
+            tower::service_fn(async |_: http::Request<kube::client::Body>| {
+                Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+            }),
+            "default",
+        );
+        let mark = Mark {
+            label: "a/b",
+            value: "c".to_owned(),
+        };
+        is_send(&upsert(&client, "m", &mark, json!({})));
+        is_send(&upsert_if_changed(&client, "m", &mark, None::<&Value>, json!({})));
+        is_send(&delete(&client, "v1", "Secret", None, "x", "uid"));
+    }
+
+    #[test]
+    fn what_is_sent_is_what_the_api_server_stores() {
+        let mark = Mark {
+            label: "example.com/owner",
+            value: "us".to_owned(),
+        };
+        let secret =
+            json!({"kind": "Secret", "metadata": {"name": "x", "labels": null}, "stringData": {"k": "v"}});
+        let desired = Desired::new("m", &mark, secret).object;
+        assert_eq!(desired["data"], json!({"k": "dg=="}));
+        assert_eq!(desired.get("stringData"), None);
+        assert_eq!(desired["metadata"]["labels"], json!({"example.com/owner": "us"}));
+        assert!(desired["metadata"]["annotations"]["example.com/applied"].is_string());
+    }
 }

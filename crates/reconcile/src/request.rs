@@ -39,7 +39,7 @@ pub(crate) async fn send(
     method: Method,
     path: &str,
     sent: Sent<'_>,
-    doing: impl Display,
+    doing: &str,
 ) -> Result<Answer, Fault> {
     let mut request = Request::builder()
         .method(method)
