@@ -2,9 +2,9 @@
 //!
 //! | recorded UID | live object | what is sent | outcome |
 //! |---|---|---|---|
-//! | no | absent | apply, force=false | 201: ours |
+//! | no | absent | apply, force=false, resourceVersion 1 | 201: ours |
 //! | no | bears our mark | apply, its UID, force=true | ours again, after a crash before its UID was written |
-//! | no | foreign | nothing, unless adoption is allowed | `ForeignObject` |
+//! | no | foreign | the same; it answers 409 and changes nothing | `ForeignObject`, unless adoption is allowed |
 //! | yes | same UID | apply, UID, force=true | 200 |
 //! | yes | absent or another UID | the same; it answers 409 | as without a UID |
 //!
@@ -62,8 +62,11 @@ impl Target<'_> {
         {
             return Ok(Applied::Updated(live));
         }
+        if let Some(created) = self.create(object).await? {
+            return Ok(Applied::Created(created));
+        }
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
-            return self.create(object).await;
+            return Err(self.changed_meanwhile());
         };
         let uid = self.claim(&meta, terms.adoption)?;
         match self.apply_known(object, uid, terms).await? {
@@ -102,17 +105,16 @@ impl Target<'_> {
         }
     }
 
-    async fn create(&self, object: &Value) -> Result<Applied, Fault> {
-        let answer = self.send(false, object).await?;
+    /// Makes the object if there is none, and never touches one that is there: no object has resourceVersion 1, so
+    /// the API server answers 409 for any that exists. `None`: there is one.
+    async fn create(&self, object: &Value) -> Result<Option<Value>, Fault> {
+        let mut object = object.clone();
+        object["metadata"]["resourceVersion"] = Value::from("1");
+        let answer = self.send(false, &object).await?;
         match answer.status {
-            StatusCode::CREATED => Ok(Applied::Created(answer.body)),
-            // Somebody made it between our look and our apply, and we have written into it: take that back.
-            StatusCode::OK => {
-                self.release(&answer.body).await?;
-                Err(self.changed_meanwhile())
-            }
-            StatusCode::CONFLICT => Err(self.changed_meanwhile()),
-            _ => Err(answer.into_fault(&self.doing())),
+            StatusCode::CREATED => Ok(Some(answer.body)),
+            StatusCode::CONFLICT => Ok(None),
+            _ => answer.into_object(&self.doing()).and(Err(self.changed_meanwhile())),
         }
     }
 

@@ -20,7 +20,6 @@ pub use drift::Drift;
 pub use kinds::{Kind, Kinds};
 pub use kstatus::Health;
 pub use observe::{Address, Child, RENEW_ANNOTATION};
-pub use plan::{Action, Candidate, Plan, Step, plan};
 pub use remove::{Removal, TearDown};
-pub use wanted::{Adoption, Mode, Wanted, Wave};
+pub use wanted::{Adoption, Mode, Recipe, Wanted, Wave};
 pub use watch::{Children, Cluster, Lease, Scope};

@@ -7,6 +7,7 @@ mod kinds;
 pub(crate) mod policies;
 mod reconcile;
 mod requests;
+mod roles;
 
 pub(crate) use kinds::{Kinds, Objects, registered};
 pub(crate) use reconcile::Bootstrap;

@@ -1,6 +1,6 @@
 //! From "there is no onboarding cluster" to "tenants may order": request → access → CRDs → policies → proof that they
 //! act → ControlPlanes. Afterwards it keeps credentials, policies and the access to service kinds current.
-use super::{Kinds, NAME, Onboarding, Slot, policies, registered, requests};
+use super::{Kinds, NAME, Onboarding, Slot, policies, registered, requests, roles};
 use crate::{
     crds,
     ensure::Applier,
@@ -9,8 +9,9 @@ use crate::{
         slim::{AccessSecret, Crd, NamespaceName},
     },
 };
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    rbac::v1::ClusterRole,
 };
 use kube::{Api, ResourceExt, api::PostParams, runtime::watcher::Config};
 use openmcp_api::{
@@ -258,11 +259,12 @@ impl Bootstrap {
     }
 }
 
-/// Keeps the policies on the onboarding cluster as they are to be.
+/// Keeps the policies and the tenants' roles on the onboarding cluster as they are to be.
 pub(crate) struct Guard {
     apply: Applier,
     policies: Store<ValidatingAdmissionPolicy>,
     bindings: Store<ValidatingAdmissionPolicyBinding>,
+    roles: Store<ClusterRole>,
 }
 
 impl Guard {
@@ -271,7 +273,8 @@ impl Guard {
             label: labels::MANAGED_BY,
             value: labels::MANAGED_BY_CONTROL_PLANE.to_owned(),
         };
-        let (first, second) = (wake.clone(), wake.clone());
+        let (first, second, third) = (wake.clone(), wake.clone(), wake.clone());
+        let marked = Config::default().labels(&format!("{}={}", mark.label, mark.value));
         Self {
             apply: Applier {
                 client: client.clone(),
@@ -292,11 +295,22 @@ impl Guard {
                 stop.clone(),
                 move |_| second.onboarding(Lane::Normal),
             ),
+            roles: watch_on(
+                "onboarding",
+                Api::all(client.clone()),
+                marked,
+                stop.clone(),
+                move |_| third.onboarding(Lane::Normal),
+            ),
         }
     }
 
     async fn synced(&self) {
-        tokio::join!(self.policies.synced(), self.bindings.synced());
+        tokio::join!(
+            self.policies.synced(),
+            self.bindings.synced(),
+            self.roles.synced()
+        );
     }
 
     async fn ensure(&self) -> Result<(), Fault> {
@@ -307,6 +321,12 @@ impl Guard {
                 .await?;
             self.apply
                 .ensure(self.bindings.get("", &name).as_deref(), binding)
+                .await?;
+        }
+        for role in roles::all() {
+            let name = role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            self.apply
+                .ensure(self.roles.get("", &name).as_deref(), role)
                 .await?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What the operator asks for on the platform to get onto the onboarding cluster: least privilege, and no more service
 //! kinds than are registered. Pure.
-use super::NAME;
+use super::{NAME, roles};
 use openmcp_api::{
     clusters::purpose,
     keys::{groups, labels},
@@ -50,13 +50,12 @@ fn rules(service_groups: &BTreeSet<String>) -> Vec<Value> {
         ),
         rule(
             groups::CORE,
-            &[
-                "controlplanes",
-                "controlplanes/status",
-                "controlplanes/finalizers",
-            ],
+            &["controlplanes/status", "controlplanes/finalizers"],
             &keep,
         ),
+        // `delete` because nobody can grant, by the tenants' roles, what he does not have.
+        rule(groups::CORE, &["controlplanes"], &roles::TENANT_VERBS),
+        rule("rbac.authorization.k8s.io", &["clusterroles"], &keep),
         rule(
             "",
             &["secrets"],

@@ -5,7 +5,7 @@ use super::{
     kinds::{Kind, Kinds},
     kstatus::Health,
     observe::{Address, Child},
-    plan::{Action, Candidate, Plan, Step, plan},
+    plan::{self, Action, Candidate},
     remove::TearDown,
     wanted::{Wanted, Wave},
     watch::{Children, Cluster, Lease, Scope},
@@ -21,7 +21,7 @@ use crate::{
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
@@ -98,6 +98,14 @@ pub struct Engine {
     leases: Mutex<HashMap<Key, Leases>>,
 }
 
+/// One object with what is to be done about it.
+struct Step<'a> {
+    candidate: &'a Candidate<'a>,
+    entry: Entry,
+    hash: Digest,
+    action: Action,
+}
+
 /// What an executed step brought.
 struct Done {
     entry: Entry,
@@ -108,6 +116,8 @@ struct Done {
 /// Why a step was not executed now.
 enum Held {
     Failed(Fault),
+    /// By its mode.
+    Detected(Drift),
     /// By the damper.
     Until(Duration, Drift),
 }
@@ -193,16 +203,14 @@ impl Engine {
             return Ok(report);
         }
         let candidates = self.candidates(&scene)?;
-        let Plan {
-            intents,
-            steps,
-            prune,
-        } = plan(candidates, inventory.entries(), order.now);
-        inventory.intend(intents).await?;
-        let complete = self.run_waves(&scene, steps, inventory, &mut report).await;
+        inventory
+            .intend(plan::intents(&candidates, inventory.entries()))
+            .await?;
+        let complete = self.run_waves(&scene, &candidates, inventory, &mut report).await;
         inventory.flush().await?;
-        if complete && !order.waiting && !prune.is_empty() {
-            self.prune(&order, prune, inventory, &mut report).await?;
+        let prunes = plan::prunes(&candidates, inventory.entries());
+        if complete && !order.waiting && !prunes.is_empty() {
+            self.prune(&order, prunes, inventory, &mut report).await?;
         }
         Ok(report)
     }
@@ -293,29 +301,29 @@ impl Engine {
             let lease =
                 lease.map(|(kind, cluster)| self.lease(scene.order.key, cluster, kind, Scope::Marked));
             let live = lease.and_then(|lease| lease.follow(&id.namespace, &id.name));
-            candidates.push(Candidate {
-                wanted,
-                hash: self.hash(wanted),
-                live,
-                id,
-            });
+            candidates.push(Candidate { wanted, live, id });
         }
         Ok(candidates)
     }
 
-    fn hash(&self, wanted: &Wanted) -> Digest {
+    /// The hash of what is wanted: the object, and what a maker completes it from.
+    fn hash<S: Store>(&self, wanted: &Wanted, inventory: &Inventory<'_, S>) -> Digest {
         let digester = self.children.digester();
-        match &wanted.recipe {
-            None => digester.of_value(&wanted.object),
-            Some(recipe) => digester.of_value(&serde_json::json!([wanted.object, recipe])),
-        }
+        let Some(recipe) = &wanted.recipe else {
+            return digester.of_value(&wanted.object);
+        };
+        let of = inventory
+            .entries()
+            .get(&recipe.of)
+            .and_then(|entry| entry.uid.as_deref());
+        digester.of_value(&json!([wanted.object, recipe.text, of]))
     }
 
-    /// Executes the steps. `true` when every one of them is where it should be, ready or not.
+    /// Decides and acts, wave by wave. `true` when every object is where it should be, ready or not.
     async fn run_waves<S: Store, M: Maker>(
         &self,
         scene: &Scene<'_, M>,
-        steps: Vec<Step>,
+        candidates: &[Candidate<'_>],
         inventory: &mut Inventory<'_, S>,
         report: &mut Report,
     ) -> bool {
@@ -323,19 +331,36 @@ impl Engine {
         // Whether all earlier waves are ready: only then are the objects of the next one made.
         let mut open = true;
         for wave in Wave::ALL {
-            let (held, due): (Vec<_>, Vec<_>) = steps
+            let mut due = Vec::new();
+            for candidate in candidates
                 .iter()
-                .filter(|step| scene.order.wanted[step.wanted].wave == wave)
-                .partition(|step| !open && step.action == Action::Create);
-            complete &= held.is_empty();
+                .filter(|candidate| candidate.wanted.wave == wave)
+            {
+                let hash = self.hash(candidate.wanted, inventory);
+                let Some(entry) = inventory.entries().get(&candidate.id).cloned() else {
+                    continue;
+                };
+                let action = plan::decide(candidate, hash, Some(&entry), scene.order.now);
+                if !open && action == Action::Create {
+                    complete = false;
+                } else {
+                    due.push(Step {
+                        candidate,
+                        entry,
+                        hash,
+                        action,
+                    });
+                }
+            }
             let unready = report.unready.len();
-            let due = due.into_iter().map(|step| {
-                let entry = inventory.entries().get(&step.id).cloned();
-                async move { (step, self.execute(scene, step, entry).await) }
-            });
-            let done: Vec<_> = stream::iter(due).buffer_unordered(CONCURRENCY).collect().await;
-            for (step, outcome) in done {
-                complete &= take_in(step, outcome, inventory, report);
+            // Futures rather than a closure that makes them: the compiler could not prove that one `Send`.
+            let mut running = Vec::with_capacity(due.len());
+            for step in due {
+                running.push(self.run_step(scene, step));
+            }
+            let done: Vec<_> = stream::iter(running).buffer_unordered(CONCURRENCY).collect().await;
+            for (candidate, outcome) in done {
+                complete &= take_in(candidate, outcome, inventory, report);
             }
             open &= complete && report.unready.len() == unready;
         }
@@ -343,18 +368,21 @@ impl Engine {
         complete
     }
 
-    async fn execute<M: Maker>(
+    async fn run_step<'c, M: Maker>(
         &self,
         scene: &Scene<'_, M>,
-        step: &Step,
-        entry: Option<Entry>,
-    ) -> Result<Option<Done>, Held> {
-        if matches!(step.action, Action::Nothing | Action::Await(_)) {
+        step: Step<'c>,
+    ) -> (&'c Candidate<'c>, Result<Option<Done>, Held>) {
+        (step.candidate, self.execute(scene, step).await)
+    }
+
+    async fn execute<M: Maker>(&self, scene: &Scene<'_, M>, step: Step<'_>) -> Result<Option<Done>, Held> {
+        if matches!(step.action, Action::Nothing | Action::Await) {
             return Ok(None);
         }
         let order = scene.order;
-        let wanted = &order.wanted[step.wanted];
-        let (Some(entry), Some(cluster)) = (entry, order.clusters.get(&wanted.cluster)) else {
+        let Candidate { wanted, id, .. } = step.candidate;
+        let Some(cluster) = order.clusters.get(&wanted.cluster) else {
             return Ok(None);
         };
         let kind = match scene.kind(wanted) {
@@ -363,8 +391,8 @@ impl Engine {
         };
         let address = Address {
             kind,
-            namespace: step.id.namespace.clone(),
-            name: step.id.name.clone(),
+            namespace: id.namespace.clone(),
+            name: id.name.clone(),
         };
         let target = Target {
             client: &cluster.client,
@@ -372,19 +400,7 @@ impl Engine {
             manager: self.manager(),
             mark: order.mark,
         };
-        let drift = match step.action {
-            Action::Repair | Action::Report => self.explain(&target, wanted, step).await?,
-            _ => None,
-        };
-        if step.action == Action::Report {
-            return Ok(None);
-        }
-        if let Some(drift) = &drift
-            && let Err(after) = self.damper.admit(&cluster.identity, &step.id, order.now)
-        {
-            let after = Duration::try_from(after).unwrap_or_default();
-            return Err(Held::Until(after, drift.clone()));
-        }
+        let drift = self.admit(&target, &step, &cluster.identity, order.now).await?;
         let made = if wanted.recipe.is_some() {
             scene.maker.make(wanted).await?
         } else {
@@ -394,7 +410,7 @@ impl Engine {
             adoption: wanted.adoption,
             ignored: wanted.ignored().collect(),
         };
-        let applied = target.apply(&made, entry.uid.as_deref(), &terms).await?;
+        let applied = target.apply(&made, step.entry.uid.as_deref(), &terms).await?;
         let child =
             Child::observe(self.children.digester(), wanted.kind(), applied.body()).ok_or_else(|| {
                 Fault::retry(
@@ -403,8 +419,8 @@ impl Engine {
                 )
             })?;
         let lease = self.lease(order.key, cluster, &address.kind, Scope::Marked);
-        lease.follow(&step.id.namespace, &step.id.name);
-        lease.record(&step.id.namespace, &step.id.name, child.clone());
+        lease.follow(&id.namespace, &id.name);
+        lease.record(&id.namespace, &id.name, child.clone());
         let entry = Entry {
             version: wanted.version().to_owned(),
             uid: Some(child.uid.to_string()),
@@ -412,13 +428,34 @@ impl Engine {
             desired: Some(step.hash),
             live: Some(child.digest),
             orphan: wanted.retain,
-            ..entry
+            ..step.entry
         };
         Ok(Some(Done {
             entry,
             child,
             repaired: drift,
         }))
+    }
+
+    /// For a repair: what is repaired, in words, if it may be repaired now.
+    async fn admit(
+        &self,
+        target: &Target<'_>,
+        step: &Step<'_>,
+        identity: &str,
+        now: Timestamp,
+    ) -> Result<Option<Drift>, Held> {
+        match step.action {
+            Action::Report => Err(Held::Detected(self.explain(target, step.candidate).await?)),
+            Action::Repair => {
+                let drift = self.explain(target, step.candidate).await?;
+                match self.damper.admit(identity, &step.candidate.id, now) {
+                    Ok(()) => Ok(Some(drift)),
+                    Err(after) => Err(Held::Until(Duration::try_from(after).unwrap_or_default(), drift)),
+                }
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A kind that was not served when the convergence began: its definition may have come in an earlier wave.
@@ -438,17 +475,13 @@ impl Engine {
             })
     }
 
-    /// What somebody did to the object, in words. One GET: of a thing that is about to be written anyway.
-    async fn explain(
-        &self,
-        target: &Target<'_>,
-        wanted: &Wanted,
-        step: &Step,
-    ) -> Result<Option<Drift>, Fault> {
+    /// What somebody did to the object, in words. One GET, of a thing that is about to be written anyway.
+    async fn explain(&self, target: &Target<'_>, candidate: &Candidate<'_>) -> Result<Drift, Fault> {
+        let wanted = candidate.wanted;
         let Some(body) = raw::get(target.client, target.address).await? else {
-            return Ok(Some(Drift::deleted(wanted.kind(), &step.id.name)));
+            return Ok(Drift::deleted(wanted.kind(), &candidate.id.name));
         };
-        let foreign = step
+        let foreign = candidate
             .live
             .as_ref()
             .map(|live| live.foreign.clone())
@@ -458,23 +491,16 @@ impl Engine {
         } else {
             Drift::between(&wanted.object, &body, self.manager())
         };
-        Ok(Some(
-            drift.unwrap_or_else(|| Drift::taken_over(&wanted.object, &foreign)),
-        ))
+        Ok(drift.unwrap_or_else(|| Drift::taken_over(&wanted.object, &foreign)))
     }
 
     async fn prune<S: Store>(
         &self,
         order: &Convergence<'_>,
-        prune: Vec<Id>,
+        groups: Vec<Vec<Id>>,
         inventory: &mut Inventory<'_, S>,
         report: &mut Report,
     ) -> Result<(), Fault> {
-        let wave = |id: &Id| inventory.entries().get(id).map(|entry| entry.wave);
-        let groups: Vec<Vec<Id>> = prune
-            .chunk_by(|a, b| wave(a) == wave(b))
-            .map(<[Id]>::to_vec)
-            .collect();
         let TearDown {
             waiting,
             foreign,
@@ -495,12 +521,12 @@ impl Engine {
 
 /// Puts the outcome of one step into inventory and report. `false` when the object is not where it should be.
 fn take_in<S: Store>(
-    step: &Step,
+    candidate: &Candidate<'_>,
     outcome: Result<Option<Done>, Held>,
     inventory: &mut Inventory<'_, S>,
     report: &mut Report,
 ) -> bool {
-    let id = step.id.clone();
+    let id = candidate.id.clone();
     let child = match outcome {
         Ok(Some(Done {
             entry,
@@ -512,10 +538,14 @@ fn take_in<S: Store>(
             report.repaired.extend(repaired);
             Some(Arc::new(child))
         }
-        Ok(None) => step.live.clone(),
+        Ok(None) => candidate.live.clone(),
         Err(Held::Failed(fault)) => {
             report.failures.push(Failure { id, fault });
             return false;
+        }
+        Err(Held::Detected(drift)) => {
+            report.detected.push(drift);
+            candidate.live.clone()
         }
         Err(Held::Until(after, drift)) => {
             report.unready.push(format!(

@@ -26,7 +26,7 @@ use std::{
 
 /// What is to be done about one wanted object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     Nothing,
     Create,
     Change,
@@ -34,77 +34,41 @@ pub enum Action {
     Renew,
     /// Others changed it and it is to be left so.
     Report,
-    /// It must be gone before it can be made again; these finalizers hold it.
-    Await(Vec<String>),
+    /// It must be gone before it can be made again.
+    Await,
 }
 
-/// One wanted object with its action.
-#[derive(Debug, Clone)]
-pub struct Step {
-    /// Its index in the wanted list.
-    pub wanted: usize,
-    pub id: Id,
-    /// Of what is wanted.
-    pub hash: Digest,
-    pub action: Action,
-    pub live: Option<Arc<Child>>,
-}
-
-/// What is to be done, in order.
-#[derive(Debug, Clone, Default)]
-pub struct Plan {
-    /// To be recorded before anything is applied.
-    pub intents: Vec<Entry>,
-    pub steps: Vec<Step>,
-    /// No longer wanted: removed in this order, when everything else has gone well.
-    pub prune: Vec<Id>,
-}
-
-/// A wanted object with what planning needs to know of it.
-pub struct Candidate<'a> {
+/// A wanted object with what deciding needs to know of it.
+pub(super) struct Candidate<'a> {
     pub wanted: &'a Wanted,
     pub id: Id,
-    pub hash: Digest,
     pub live: Option<Arc<Child>>,
 }
 
-/// Compares. Steps come in the order of waves, prunes in the opposite one.
-pub fn plan(candidates: Vec<Candidate<'_>>, recorded: &BTreeMap<Id, Entry>, now: Timestamp) -> Plan {
-    let wanted: HashSet<Id> = candidates.iter().map(|candidate| candidate.id.clone()).collect();
-    let mut plan = Plan::default();
-    let mut waves: Vec<(Wave, Step)> = Vec::with_capacity(candidates.len());
-    for (index, candidate) in candidates.into_iter().enumerate() {
-        let entry = recorded.get(&candidate.id);
-        if entry.is_none() {
-            plan.intents.push(intent(&candidate));
-        }
-        let action = action(&candidate, entry, now);
-        let Candidate {
-            wanted,
-            id,
-            hash,
-            live,
-        } = candidate;
-        waves.push((
-            wanted.wave,
-            Step {
-                wanted: index,
-                id,
-                hash,
-                action,
-                live,
-            },
-        ));
-    }
-    waves.sort_by_key(|(wave, _)| *wave);
-    plan.steps = waves.into_iter().map(|(_, step)| step).collect();
-    let mut stale: Vec<&Entry> = recorded
-        .values()
-        .filter(|entry| !wanted.contains(&entry.id))
-        .collect();
-    stale.sort_by_key(|entry| std::cmp::Reverse(entry.wave));
-    plan.prune = stale.into_iter().map(|entry| entry.id.clone()).collect();
-    plan
+/// What is to be recorded before anything is applied: objects that were not wanted before.
+pub(super) fn intents(candidates: &[Candidate<'_>], recorded: &BTreeMap<Id, Entry>) -> Vec<Entry> {
+    candidates
+        .iter()
+        .filter(|candidate| !recorded.contains_key(&candidate.id))
+        .map(intent)
+        .collect()
+}
+
+/// What is recorded and no longer wanted, in groups: the last wave first.
+pub(super) fn prunes(candidates: &[Candidate<'_>], recorded: &BTreeMap<Id, Entry>) -> Vec<Vec<Id>> {
+    let wanted: HashSet<&Id> = candidates.iter().map(|candidate| &candidate.id).collect();
+    let stale = |wave: Wave| {
+        let stale = recorded
+            .values()
+            .filter(|entry| entry.wave == wave && !wanted.contains(&entry.id));
+        stale.map(|entry| entry.id.clone()).collect::<Vec<_>>()
+    };
+    Wave::ALL
+        .into_iter()
+        .rev()
+        .map(stale)
+        .filter(|group| !group.is_empty())
+        .collect()
 }
 
 fn intent(candidate: &Candidate<'_>) -> Entry {
@@ -119,34 +83,187 @@ fn intent(candidate: &Candidate<'_>) -> Entry {
     }
 }
 
-fn action(candidate: &Candidate<'_>, entry: Option<&Entry>, now: Timestamp) -> Action {
+/// Compares one object: `hash` is of what is wanted now.
+pub(super) fn decide(
+    candidate: &Candidate<'_>,
+    hash: Digest,
+    entry: Option<&Entry>,
+    now: Timestamp,
+) -> Action {
     let Some((entry, uid)) = entry.and_then(|entry| Some((entry, entry.uid.as_deref()?))) else {
         return Action::Create;
     };
     let Some(live) = candidate.live.as_deref() else {
         return Action::Repair;
     };
-    if let Some(finalizers) = &live.finalizers {
-        return Action::Await(finalizers.iter().map(ToString::to_string).collect());
+    if live.is_deleting() {
+        return Action::Await;
     }
     if *live.uid != *uid {
         return Action::Repair;
     }
-    if candidate.wanted.mode == Mode::IfAbsent {
+    let wanted = candidate.wanted;
+    if wanted.mode == Mode::IfAbsent {
         return Action::Nothing;
     }
-    if entry.desired != Some(candidate.hash) || entry.live.is_none() {
+    if entry.desired != Some(hash) || entry.live.is_none() {
         return Action::Change;
     }
     if entry.live != Some(live.digest) {
-        return if candidate.wanted.mode == Mode::Detect {
+        return if wanted.mode == Mode::Detect {
             Action::Report
         } else {
             Action::Repair
         };
     }
-    if candidate.wanted.recipe.is_some() && live.renew_at.is_none_or(|at| at <= now) {
+    if wanted.recipe.is_some() && live.renew_at.is_none_or(|at| at <= now) {
         return Action::Renew;
     }
     Action::Nothing
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{children::Health, digest::Digester};
+    use serde_json::json;
+
+    fn digest(text: &str) -> Digest {
+        Digester::new("m", "k").of_value(&json!(text))
+    }
+
+    fn wanted(mode: Mode) -> Wanted {
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "x"}});
+        Wanted {
+            mode,
+            ..Wanted::new("mcp", object)
+        }
+    }
+
+    fn live(uid: &str, text: &str) -> Child {
+        Child {
+            uid: uid.into(),
+            resource_version: "1".into(),
+            digest: digest(text),
+            health: Health::Ready,
+            applied: true,
+            finalizers: None,
+            renew_at: None,
+            foreign: Box::new([]),
+        }
+    }
+
+    fn decided(mode: Mode, live: Option<Child>, uid: Option<&str>, hash: &str) -> Action {
+        let wanted = wanted(mode);
+        let candidate = Candidate {
+            id: wanted.id(None),
+            wanted: &wanted,
+            live: live.map(Arc::new),
+        };
+        let entry = Entry {
+            uid: uid.map(str::to_owned),
+            desired: Some(digest("wanted")),
+            live: Some(digest("live")),
+            ..intent(&candidate)
+        };
+        decide(&candidate, digest(hash), Some(&entry), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn what_is_as_recorded_needs_nothing() {
+        assert_eq!(
+            decided(Mode::Enforce, Some(live("1", "live")), Some("1"), "wanted"),
+            Action::Nothing
+        );
+    }
+
+    #[test]
+    fn without_a_uid_it_is_created() {
+        assert_eq!(
+            decided(Mode::Enforce, Some(live("1", "live")), None, "wanted"),
+            Action::Create
+        );
+    }
+
+    #[test]
+    fn what_differs_decides() {
+        assert_eq!(
+            decided(Mode::Enforce, Some(live("1", "live")), Some("1"), "new"),
+            Action::Change
+        );
+        assert_eq!(
+            decided(Mode::Enforce, Some(live("1", "other")), Some("1"), "wanted"),
+            Action::Repair
+        );
+        assert_eq!(
+            decided(Mode::Enforce, Some(live("2", "live")), Some("1"), "wanted"),
+            Action::Repair
+        );
+        assert_eq!(decided(Mode::Enforce, None, Some("1"), "wanted"), Action::Repair);
+    }
+
+    #[test]
+    fn modes_leave_differences_to_others() {
+        assert_eq!(
+            decided(Mode::Detect, Some(live("1", "other")), Some("1"), "wanted"),
+            Action::Report
+        );
+        assert_eq!(
+            decided(Mode::IfAbsent, Some(live("1", "other")), Some("1"), "new"),
+            Action::Nothing
+        );
+        assert_eq!(decided(Mode::IfAbsent, None, Some("1"), "wanted"), Action::Repair);
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_awaited() {
+        let going = Child {
+            finalizers: Some(Box::new(["f".into()])),
+            ..live("1", "live")
+        };
+        assert_eq!(
+            decided(Mode::Enforce, Some(going), Some("1"), "wanted"),
+            Action::Await
+        );
+    }
+
+    #[test]
+    fn prunes_come_in_the_opposite_order_of_waves() {
+        let entry = |name: &str, wave| {
+            let id = Id {
+                name: name.into(),
+                ..wanted(Mode::Enforce).id(None)
+            };
+            (
+                id.clone(),
+                Entry {
+                    id,
+                    wave,
+                    ..intent(&Candidate {
+                        id: wanted(Mode::Enforce).id(None),
+                        wanted: &wanted(Mode::Enforce),
+                        live: None,
+                    })
+                },
+            )
+        };
+        let recorded = BTreeMap::from([
+            entry("a", Wave::Config),
+            entry("ns", Wave::Foundation),
+            entry("pod", Wave::Workload),
+        ]);
+        let kept = wanted(Mode::Enforce);
+        let kept = [Candidate {
+            id: kept.id(None),
+            wanted: &kept,
+            live: None,
+        }];
+        let groups: Vec<Vec<String>> = prunes(&kept, &recorded)
+            .into_iter()
+            .map(|group| group.into_iter().map(|id| id.name).collect())
+            .collect();
+        assert_eq!(groups, [["pod"], ["ns"]]);
+    }
 }

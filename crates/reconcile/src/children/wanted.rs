@@ -12,6 +12,8 @@ pub enum Wave {
     Foundation,
     /// RBAC, configuration, and whatever has no other place.
     Config,
+    /// What is made from objects of earlier waves: tokens.
+    Credential,
     /// What runs.
     Workload,
     /// Objects of kinds that somebody defined.
@@ -20,7 +22,13 @@ pub enum Wave {
 
 impl Wave {
     /// All waves, in order.
-    pub const ALL: [Self; 4] = [Self::Foundation, Self::Config, Self::Workload, Self::Custom];
+    pub const ALL: [Self; 5] = [
+        Self::Foundation,
+        Self::Config,
+        Self::Credential,
+        Self::Workload,
+        Self::Custom,
+    ];
 
     /// The wave that a kind belongs to unless its author says otherwise.
     pub fn of(group: &str, kind: &str) -> Self {
@@ -55,6 +63,15 @@ pub enum Adoption {
     Adopt,
 }
 
+/// What an object is made from when not all of it is in [`Wanted::object`]: a change of it makes the object anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// Whatever else goes into it, as text.
+    pub text: String,
+    /// An object of an earlier wave that it belongs to: made anew when that has another UID.
+    pub of: Id,
+}
+
 /// An object that is wanted on a cluster.
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -67,8 +84,8 @@ pub struct Wanted {
     pub adoption: Adoption,
     /// Left in place, without our marks, when it is no longer wanted.
     pub retain: bool,
-    /// What the object is made from when it is not all in `object`: a change of it makes the object anew.
-    pub recipe: Option<String>,
+    /// Set when a [`super::Maker`] completes the object.
+    pub recipe: Option<Recipe>,
 }
 
 impl Wanted {

@@ -1,0 +1,163 @@
+//! Connections by the Secret that holds their kubeconfig. Credentials are swapped in place; a kubeconfig that leads
+//! to another API server than before is refused.
+use super::ClusterName;
+use crate::{dependents::Dependents, singles::Singles, stop::Stop};
+use k8s_openapi::api::core::v1::Secret;
+use kube::config::Kubeconfig;
+use openmcp_api::keys::secrets;
+use openmcp_reconcile::{Fault, Key, children::Cluster, cluster::Connection};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// A cluster that is connected.
+#[derive(Clone)]
+pub(crate) struct Reached {
+    pub(crate) name: ClusterName,
+    pub(crate) cluster: Cluster,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// Where an API server is, for kubeconfigs that are made for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) server: String,
+    /// Base64 of PEM.
+    pub(crate) ca: String,
+}
+
+struct Open {
+    connection: Connection,
+    identity: String,
+    id: u64,
+    kubeconfig: Vec<u8>,
+}
+
+/// All connections, by the Secret with their kubeconfig.
+pub(crate) struct Connections {
+    secrets: Singles<Secret>,
+    dependents: Arc<Dependents>,
+    user_agent: String,
+    open: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Option<Open>>>>>,
+    next_id: AtomicU64,
+}
+
+impl Connections {
+    /// How [`Dependents`] call the Secrets.
+    pub(crate) const SECRET: &'static str = "Secret";
+
+    pub(crate) fn new(secrets: Singles<Secret>, dependents: Arc<Dependents>, user_agent: String) -> Self {
+        Self {
+            secrets,
+            dependents,
+            user_agent,
+            open: Mutex::default(),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    /// The cluster that the kubeconfig in a Secret leads to.
+    pub(crate) async fn reach(&self, key: &Key, of: ClusterName, namespace: &str, secret: &str) -> Result<Reached, Stop> {
+        self.dependents.add(key, Self::SECRET, namespace, secret);
+        let store = self.secrets.store(namespace, secret);
+        store.synced().await;
+        let kubeconfig = store
+            .get(namespace, secret)
+            .and_then(|found| Some(found.data.as_ref()?.get(secrets::KUBECONFIG)?.0.clone()))
+            .ok_or_else(|| Stop::wait("AccessPending", format!("Secret {secret} has no kubeconfig yet")))?;
+        let slot = self.slot(namespace, secret);
+        let mut open = slot.lock().await;
+        self.refresh(&mut open, &kubeconfig, secret).await?;
+        let Some(open) = open.as_ref() else {
+            return Err(Stop::wait("AccessPending", format!("Secret {secret} leads nowhere yet")));
+        };
+        let cluster = Cluster {
+            client: open.connection.client(),
+            identity: open.identity.clone(),
+            connection: open.id,
+        };
+        let endpoint = endpoint(&kubeconfig).ok_or_else(|| {
+            Fault::invalid("InvalidKubeconfig", format!("Secret {secret}: no server with a CA in its kubeconfig"))
+        })?;
+        Ok(Reached {
+            name: of,
+            cluster,
+            endpoint,
+        })
+    }
+
+    fn slot(&self, namespace: &str, secret: &str) -> Arc<tokio::sync::Mutex<Option<Open>>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.entry((namespace.to_owned(), secret.to_owned())).or_default().clone()
+    }
+
+    async fn refresh(&self, open: &mut Option<Open>, kubeconfig: &[u8], secret: &str) -> Result<(), Fault> {
+        if let Some(held) = open.as_mut() {
+            if held.kubeconfig == kubeconfig {
+                return Ok(());
+            }
+            if held.connection.swap(kubeconfig).await? {
+                held.kubeconfig = kubeconfig.to_vec();
+                return Ok(());
+            }
+        }
+        let connection = Connection::from_kubeconfig(kubeconfig, &self.user_agent).await?;
+        let identity = connection.identity().await?.ok_or_else(|| {
+            Fault::retry("ClusterStarting", format!("the cluster of Secret {secret} has no kube-system yet"))
+        })?;
+        if let Some(held) = open.as_ref()
+            && held.identity != identity
+        {
+            let message = format!("Secret {secret} leads to another cluster than before: refused");
+            return Err(Fault::invalid("ClusterChanged", message));
+        }
+        *open = Some(Open {
+            connection,
+            identity,
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            kubeconfig: kubeconfig.to_vec(),
+        });
+        Ok(())
+    }
+
+    /// Nobody needs the connection any more: its watches end with their leases, this ends the rest.
+    pub(crate) fn close(&self, namespace: &str, secret: &str) {
+        self.secrets.close(namespace, secret);
+        let slot = (namespace.to_owned(), secret.to_owned());
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
+    }
+}
+
+/// Server and CA of the current context. Only what was made by a cluster provider gets here.
+fn endpoint(kubeconfig: &[u8]) -> Option<Endpoint> {
+    let parsed: Kubeconfig = serde_yaml::from_slice(kubeconfig).ok()?;
+    let context = parsed.contexts.iter().find(|named| Some(&named.name) == parsed.current_context.as_ref())?;
+    let of = &context.context.as_ref()?.cluster;
+    let cluster = parsed.clusters.iter().find(|named| &named.name == of)?.cluster.as_ref()?;
+    Some(Endpoint {
+        server: cluster.server.clone()?,
+        ca: cluster.certificate_authority_data.clone()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_and_ca_are_read_from_the_current_context() {
+        let text = b"apiVersion: v1\nkind: Config\ncurrent-context: b\nclusters:\n- name: x\n  cluster: {server: https://a, certificate-authority-data: QQ==}\n- name: y\n  cluster: {server: https://b, certificate-authority-data: Qg==}\ncontexts:\n- name: b\n  context: {cluster: y, user: u}\nusers:\n- name: u\n  user: {token: t}\n";
+        let found = endpoint(text);
+        assert_eq!(
+            found,
+            Some(Endpoint {
+                server: "https://b".into(),
+                ca: "Qg==".into()
+            })
+        );
+    }
+}

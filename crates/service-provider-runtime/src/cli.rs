@@ -1,0 +1,168 @@
+//! The command line of a provider (contract §3): `init`, `run`, and `rbac` for its owner.
+use crate::{provider::ServiceProvider, rbac, run, setup, world::Names};
+use clap::{ArgAction, Parser, Subcommand};
+use openmcp_api::keys::env;
+use openmcp_reconcile::{
+    Fault,
+    admin::{self, Readiness},
+    cluster::Connection,
+    lease::Lease,
+};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// A service provider of an openMCP platform.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Name of the installation, for logs.
+    #[arg(long, global = true, default_value = "")]
+    environment: String,
+    /// DEBUG, INFO or ERROR.
+    #[arg(long, global = true, default_value = "INFO")]
+    verbosity: String,
+    /// Name of the ServiceProvider object.
+    #[arg(long, global = true, default_value = "")]
+    provider_name: String,
+    /// Work only while holding a lease: for several replicas.
+    #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true", default_value = "false", action = ArgAction::Set)]
+    leader_elect: bool,
+    /// Address of /livez, /readyz and /metrics, such as `:8080`; an empty host is the pod's address. `0` is off.
+    #[arg(long, global = true, default_value = "0")]
+    metrics_bind_address: String,
+    /// Accepted for compatibility; metrics are served in plain text.
+    #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true", default_value = "false", action = ArgAction::Set)]
+    metrics_secure: bool,
+    /// The provider's namespace.
+    #[arg(long, global = true, env = env::POD_NAMESPACE, default_value = "openmcp-system", hide = true)]
+    pod_namespace: String,
+    /// The pod's name, by which replicas are told apart.
+    #[arg(long, global = true, env = env::POD_NAME, default_value = "local", hide = true)]
+    pod_name: String,
+    /// The pod's address.
+    #[arg(long, global = true, env = env::POD_IP, hide = true)]
+    pod_ip: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+enum Command {
+    /// Install definitions and register kinds, then end.
+    Init,
+    /// Serve.
+    Run,
+    /// Print the ClusterRoles that the provider needs on the platform, and end.
+    Rbac,
+}
+
+/// The whole `main` of a provider.
+///
+/// Takes its arguments from the command line, ends with 0 on SIGTERM and when there is nothing more to do, and with
+/// 1 and a message on standard error when something failed.
+pub fn main<P: ServiceProvider>(provider: P) -> ExitCode {
+    let cli = Cli::parse();
+    match execute(provider, &cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+enum MainError {
+    #[error("--provider-name is needed: the name of the ServiceProvider object")]
+    NoName,
+    #[error("print the ClusterRoles")]
+    Rbac(#[from] serde_yaml::Error),
+    #[error("start the process")]
+    Start(#[from] std::io::Error),
+    #[error("--metrics-bind-address: {0}")]
+    Address(String),
+    #[error("serve metrics on {0}: {1}")]
+    Admin(std::net::SocketAddr, std::io::Error),
+    #[error("{0}")]
+    Fault(#[from] Fault),
+}
+
+fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> {
+    if cli.provider_name.is_empty() {
+        return Err(MainError::NoName);
+    }
+    if cli.command == Command::Rbac {
+        print!("{}", rbac::manifest::<P>(&cli.provider_name)?);
+        return Ok(());
+    }
+    start_log(&cli.verbosity);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let ended = on_signal(shutdown.clone())?;
+        let result = match cli.command {
+            Command::Init => tokio::select! {
+                result = init::<P>(cli) => result,
+                () = shutdown.cancelled() => Err(Fault::retry("Interrupted", "init was interrupted").into()),
+            },
+            _ => serve(provider, cli, shutdown).await,
+        };
+        ended.abort();
+        result
+    })
+}
+
+async fn init<P: ServiceProvider>(cli: &Cli) -> Result<(), MainError> {
+    let names = Names::of::<P>(&cli.provider_name, &cli.pod_namespace);
+    let platform = Connection::infer(&names.user_agent()).await?;
+    setup::init::<P>(platform.client(), &names).await?;
+    tracing::info!(provider = names.provider, "init is done");
+    Ok(())
+}
+
+async fn serve<P: ServiceProvider>(provider: P, cli: &Cli, shutdown: CancellationToken) -> Result<(), MainError> {
+    let names = Names::of::<P>(&cli.provider_name, &cli.pod_namespace);
+    let platform = Connection::infer(&names.user_agent()).await?;
+    let readiness = Readiness::default();
+    if cli.metrics_bind_address != "0" {
+        let bind = admin::parse_bind(&cli.metrics_bind_address, cli.pod_ip.as_deref()).map_err(MainError::Address)?;
+        let (readiness, stop) = (readiness.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            // A port that is taken is worth the end: nobody could see this process otherwise.
+            if let Err(error) = admin::serve(bind, readiness, stop.clone()).await {
+                tracing::error!("{}", MainError::Admin(bind, error));
+                stop.cancel();
+            }
+        });
+    }
+    if !cli.leader_elect {
+        return Ok(run::run(provider, names, platform, readiness, shutdown).await?);
+    }
+    let lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*cli.pod_name);
+    match lease.acquire(platform.client(), &shutdown).await {
+        Some(guard) => {
+            let work = run::run(provider, names, platform, readiness, shutdown);
+            Ok(guard.keep(work).await??)
+        }
+        None => Ok(()),
+    }
+}
+
+/// `RUST_LOG` wins.
+fn start_log(verbosity: &str) {
+    let level = verbosity.to_lowercase();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=error")));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Cancels on SIGTERM and SIGINT.
+fn on_signal(shutdown: CancellationToken) -> std::io::Result<tokio::task::JoinHandle<()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        shutdown.cancel();
+    }))
+}

@@ -1,0 +1,189 @@
+//! The deletion planner (runtime design §5): from the Inventory alone, without ProviderConfig and provider code.
+//!
+//! Order: block while the tenant still has objects of the kinds that the service installed, and list them; remove
+//! custom resources that we made; look again; remove the definitions and confirm them gone while the controller
+//! still runs, for it may hold finalizers; then workloads, credentials, configuration, namespaces; then the access;
+//! then the Inventory. Each pass goes as far as it can, and starts from what is recorded: a restart loses nothing.
+mod domain;
+
+use crate::{
+    access::{ClusterName, Owner, Reached},
+    desired::Role,
+    pipeline::mark,
+    provider::ServiceProvider,
+    stop::Stop,
+    world::World,
+};
+use openmcp_api::{Inventory as Stored, names};
+use openmcp_reconcile::{
+    Fault, Key,
+    children::{Cluster, Wave},
+    inventory::{Entry, Id, Inventory, Store},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// How many names a message lists.
+const LISTED: usize = 10;
+
+/// Removes everything that was made for a service object, its accesses included. `Ok` means gone.
+pub(crate) async fn run<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<(), Stop> {
+    let owner = Owner::new(key);
+    let name = names::inventory(world.names.provider, world.names.kind, &key.name);
+    if let Some(stored) = world.inventories.load(&owner.namespace, &name).await? {
+        tear_down(world, &owner, stored).await?;
+    }
+    world.requests.release(&owner).await
+}
+
+/// Removes everything that an Inventory lists, then the Inventory.
+pub(crate) async fn tear_down<P: ServiceProvider>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    stored: Arc<Stored>,
+) -> Result<(), Stop> {
+    let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
+    let of = stored.spec.owner.clone();
+    let mark = mark(&of.uid);
+    let record = world.inventories.record(&owner.namespace, &name, of, Some(stored));
+    let mut inventory = Inventory::new(&record, record.entries());
+    let mut reached = BTreeMap::new();
+    reach_recorded(world, owner, &mut inventory, &mut reached).await?;
+    let clusters: BTreeMap<String, Cluster> =
+        reached.iter().map(|(name, reached)| (name.clone(), reached.cluster.clone())).collect();
+    domain::check(world, owner, &reached, inventory.entries().values()).await?;
+    let (custom, rest) = phases(inventory.entries().values());
+    for groups in [vec![custom], rest] {
+        if groups.iter().all(Vec::is_empty) {
+            continue;
+        }
+        // Somebody may have made one meanwhile: the definitions take all their objects with them.
+        domain::check(world, owner, &reached, inventory.entries().values()).await?;
+        let torn = world.engine.tear_down(owner.key, &clusters, &mark, groups, &mut inventory).await?;
+        for id in &torn.foreign {
+            tracing::warn!(key = %owner.key, "{id} does not bear our marks any more: it was left alone");
+        }
+        if !torn.waiting.is_empty() {
+            let message = format!("waiting until these are gone: {}", listed(&torn.waiting));
+            return Err(if torn.unwatched {
+                Stop::Fault(Fault::retry("DeletingObjects", message))
+            } else {
+                Stop::wait("DeletingObjects", message)
+            });
+        }
+    }
+    drop(inventory);
+    match record.stored() {
+        Some(stored) => Ok(world.inventories.remove(&stored).await?),
+        None => Ok(()),
+    }
+}
+
+/// Connects the clusters that entries are on. Entries on a cluster of which the platform says that it is gone are
+/// struck off: they went with it.
+pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    inventory: &mut Inventory<'_, S>,
+    reached: &mut BTreeMap<String, Reached>,
+) -> Result<(), Fault> {
+    let recorded: BTreeSet<String> = inventory.entries().keys().map(|id| id.cluster.clone()).collect();
+    for cluster in recorded.iter().filter(|name| !reached.contains_key(*name)).cloned().collect::<Vec<_>>() {
+        let name: ClusterName = cluster
+            .parse()
+            .map_err(|error| Fault::new(openmcp_reconcile::fault::Class::Bug, "UnknownCluster", format!("{error}")))?;
+        if world.requests.is_gone(&name).await? {
+            tracing::info!(key = %owner.key, %name, "the cluster is gone, and with it what was on it");
+            strike_all(inventory, &cluster).await?;
+            continue;
+        }
+        let access = world.provider.access();
+        let rights = match name.role {
+            Role::Mcp => access.mcp,
+            Role::Workload => access.workload.unwrap_or_default(),
+        };
+        match world.requests.reach(owner, name, &rights).await {
+            Ok(found) => drop(reached.insert(cluster, found)),
+            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(stop) => return Err(Fault::retry(stop.reason(), stop.message().to_owned())),
+        }
+    }
+    Ok(())
+}
+
+async fn strike_all<S: Store>(inventory: &mut Inventory<'_, S>, cluster: &str) -> Result<(), Fault> {
+    let gone: Vec<Id> = inventory.entries().keys().filter(|id| id.cluster == cluster).cloned().collect();
+    gone.iter().for_each(|id| inventory.strike(id));
+    inventory.flush().await
+}
+
+/// Custom resources first; then definitions, and then wave by wave what is left.
+fn phases<'a>(entries: impl Iterator<Item = &'a Entry>) -> (Vec<Id>, Vec<Vec<Id>>) {
+    let mut custom = Vec::new();
+    let mut definitions = Vec::new();
+    let mut waves: BTreeMap<std::cmp::Reverse<Wave>, Vec<Id>> = BTreeMap::new();
+    for entry in entries {
+        if entry.wave == Wave::Custom {
+            custom.push(entry.id.clone());
+        } else if domain::is_definition(entry) {
+            definitions.push(entry.id.clone());
+        } else {
+            waves.entry(std::cmp::Reverse(entry.wave)).or_default().push(entry.id.clone());
+        }
+    }
+    let rest = [definitions].into_iter().chain(waves.into_values()).filter(|group| !group.is_empty());
+    (custom, rest.collect())
+}
+
+/// The first few, and how many more.
+fn listed(items: &[String]) -> String {
+    let shown = items.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(cluster: &str, group: &str, kind: &str, name: &str) -> Entry {
+        let id = Id {
+            cluster: cluster.into(),
+            group: group.into(),
+            kind: kind.into(),
+            namespace: String::new(),
+            name: name.into(),
+        };
+        let wave = Wave::of(group, kind);
+        Entry { id, version: "v1".into(), uid: Some("1".into()), wave, desired: None, live: None, orphan: false }
+    }
+
+    #[test]
+    fn definitions_go_before_the_controller_and_namespaces_last() {
+        let entries = [
+            entry("workload/a/b", "", "Namespace", "ns"),
+            entry("workload/a/b", "apps", "Deployment", "kro"),
+            entry("mcp/a/b", "apiextensions.k8s.io", "CustomResourceDefinition", "rgds.kro.run"),
+            entry("mcp/a/b", "rbac.authorization.k8s.io", "ClusterRole", "kro"),
+            entry("mcp/a/b", "kro.run", "ResourceGraphDefinition", "ours"),
+        ];
+        let (custom, rest) = phases(entries.iter());
+        let names = |group: &Vec<Id>| group.iter().map(|id| id.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&custom), ["ours"]);
+        assert_eq!(
+            rest.iter().map(names).collect::<Vec<_>>(),
+            [["rgds.kro.run"], ["kro"], ["kro"], ["ns"]]
+        );
+        assert_eq!(rest[1][0].kind, "Deployment");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let items: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+        assert_eq!(listed(&items), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more");
+    }
+}

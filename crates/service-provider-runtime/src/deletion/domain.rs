@@ -1,0 +1,98 @@
+//! The tenant's objects of the kinds that the service installed: they block the deletion of the service.
+//!
+//! The kinds are discovered from the definitions in the Inventory, as they are served now.
+use super::listed;
+use crate::{
+    access::{Owner, Reached},
+    desired::Role,
+    provider::ServiceProvider,
+    stop::Stop,
+    world::World,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, ListParams},
+    core::GroupVersionKind,
+    discovery::ApiResource,
+};
+use openmcp_reconcile::{
+    Fault,
+    children::{Kind, Scope},
+    inventory::Entry,
+};
+use std::collections::{BTreeMap, HashSet};
+
+/// Enough to tell what is in the way.
+const PAGE: u32 = 20;
+
+/// Whether an entry is a definition on the tenant's ControlPlane: one of the DomainServiceAPI.
+pub(super) fn is_definition(entry: &Entry) -> bool {
+    entry.id.kind == "CustomResourceDefinition"
+        && entry.id.group == "apiextensions.k8s.io"
+        && entry.id.cluster.starts_with(Role::Mcp.as_str())
+}
+
+/// Stops while there are objects of the tenant, and lists them. Their end wakes the service object.
+pub(super) async fn check<'a, P: ServiceProvider>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    reached: &BTreeMap<String, Reached>,
+    entries: impl Iterator<Item = &'a Entry> + Clone,
+) -> Result<(), Stop> {
+    let ours: HashSet<&str> = entries.clone().filter_map(|entry| entry.uid.as_deref()).collect();
+    let mut found = Vec::new();
+    for entry in entries.filter(|entry| is_definition(entry)) {
+        let Some(mcp) = reached.get(&entry.id.cluster) else { continue };
+        let Some(kind) = served(mcp, entry).await? else { continue };
+        let lease = world.engine.lease(owner.key, &mcp.cluster, &kind, Scope::All);
+        // An error of the watch shows in the list below, too.
+        let _ = lease.synced();
+        found.extend(list(mcp, &kind, &ours).await?);
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    found.sort_unstable();
+    let message = format!(
+        "the ControlPlane still has objects of this service; delete them first: {}",
+        listed(&found)
+    );
+    Err(Stop::stuck("DomainObjectsExist", message))
+}
+
+/// How a definition's kind is served. `None` when there is none of ours, or when it is already going, and its
+/// objects with it.
+async fn served(mcp: &Reached, entry: &Entry) -> Result<Option<Kind>, Fault> {
+    let api: Api<CustomResourceDefinition> = Api::all(mcp.cluster.client.clone());
+    let doing = || format!("read CustomResourceDefinition {}", entry.id.name);
+    let found = api.get_opt(&entry.id.name).await.map_err(|error| Fault::api(doing(), &error))?;
+    let Some(definition) = found else { return Ok(None) };
+    if definition.metadata.deletion_timestamp.is_some() || definition.uid() != entry.uid {
+        return Ok(None);
+    }
+    let spec = &definition.spec;
+    let Some(version) = spec.versions.iter().find(|version| version.served) else { return Ok(None) };
+    let gvk = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
+    Ok(Some(Kind {
+        resource: ApiResource::from_gvk_with_plural(&gvk, &spec.names.plural),
+        namespaced: spec.scope == "Namespaced",
+    }))
+}
+
+async fn list(mcp: &Reached, kind: &Kind, ours: &HashSet<&str>) -> Result<Vec<String>, Fault> {
+    let api: Api<DynamicObject> = Api::all_with(mcp.cluster.client.clone(), &kind.resource);
+    let listed = match api.list_metadata(&ListParams::default().limit(PAGE)).await {
+        Ok(listed) => listed,
+        // Its definition went meanwhile.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+        Err(error) => return Err(Fault::api(format_args!("list {}", kind.resource.plural), &error)),
+    };
+    let theirs = listed.items.iter().filter(|item| item.uid().is_none_or(|uid| !ours.contains(uid.as_str())));
+    Ok(theirs
+        .map(|item| match item.namespace() {
+            Some(namespace) => format!("{} {namespace}/{}", kind.resource.kind, item.name_any()),
+            None => format!("{} {}", kind.resource.kind, item.name_any()),
+        })
+        .collect())
+}

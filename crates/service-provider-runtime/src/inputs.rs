@@ -1,0 +1,103 @@
+//! What a provider may read: the service object, the ProviderConfig, ConfigMaps of the platform.
+//!
+//! Reading registers the watch: the provider is asked again when what it read changes.
+use crate::{
+    desired::Wait,
+    identity::WorkloadIdentity,
+    provider::ServiceProvider,
+};
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde::Deserialize;
+use serde_json::Value;
+use std::{cell::RefCell, fmt, sync::Arc};
+
+/// An input that no retry makes right: only its author can. The tenant reads it on the service object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+impl Invalid {
+    /// `reason` is PascalCase and from a small set; `message` names the input and what would be right.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// What reads an input on the platform: `Err` says why it is not there.
+pub(crate) type ReadConfigMap<'a> = &'a dyn Fn(&str) -> Result<Arc<ConfigMap>, String>;
+
+/// The inputs of one service object.
+pub struct Inputs<'a, P: ServiceProvider> {
+    pub(crate) object: &'a P::Api,
+    pub(crate) config: &'a P::Config,
+    pub(crate) workload_namespace: &'a str,
+    pub(crate) config_maps: ReadConfigMap<'a>,
+    pub(crate) waits: RefCell<Vec<Wait>>,
+}
+
+impl<P: ServiceProvider> Inputs<'_, P> {
+    /// What the tenant ordered.
+    pub fn object(&self) -> &P::Api {
+        self.object
+    }
+
+    /// What the platform owner configured.
+    pub fn config(&self) -> &P::Config {
+        self.config
+    }
+
+    /// The namespace on the workload cluster for what belongs to this service object: nobody else's. The provider
+    /// desires the Namespace itself.
+    pub fn workload_namespace(&self) -> &str {
+        self.workload_namespace
+    }
+
+    /// A ConfigMap in the provider's namespace on the platform. Where it does not exist the service waits for it.
+    pub fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>> {
+        match (self.config_maps)(name) {
+            Ok(found) => Some(found),
+            Err(why) => {
+                let on = format!("ConfigMap {name} in the provider's namespace");
+                self.waits.borrow_mut().push(Wait { on, why });
+                None
+            }
+        }
+    }
+
+    /// The objects of a manifest bundle: a ConfigMap as in [`Inputs::config_map`] whose values are YAML. Nothing,
+    /// and a wait, where it does not exist.
+    pub fn bundle(&self, name: &str) -> Result<Vec<Value>, Invalid> {
+        let Some(config_map) = self.config_map(name) else { return Ok(Vec::new()) };
+        let mut objects = Vec::new();
+        for (key, text) in config_map.data.iter().flatten() {
+            for document in serde_yaml::Deserializer::from_str(text) {
+                let object = Value::deserialize(document).map_err(|error| {
+                    Invalid::new("InvalidBundle", format!("ConfigMap {name}, key {key}: {error}"))
+                })?;
+                // A document of comments only.
+                if !object.is_null() {
+                    objects.push(object);
+                }
+            }
+        }
+        Ok(objects)
+    }
+
+    /// An identity on the tenant's ControlPlane for a workload: the ServiceAccount `name` in `namespace` there.
+    pub fn workload_identity(&self, namespace: &str, name: &str) -> WorkloadIdentity {
+        WorkloadIdentity::new(namespace, name, self.workload_namespace)
+    }
+}

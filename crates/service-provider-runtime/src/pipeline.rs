@@ -1,0 +1,158 @@
+//! The reconcile of one service object (runtime design §2): read inputs → compute what is desired → reach the
+//! clusters → apply and observe → status. One module and one error enum a step; this one knows only their order.
+mod apply;
+mod compute;
+pub(crate) mod operation;
+mod read;
+
+pub(crate) use apply::{Applied, mark};
+
+use crate::{
+    access::Owner,
+    deletion, object,
+    provider::{ServiceProvider, ServiceStatus},
+    status::{self, Verdict},
+    stop::Stop,
+    world::World,
+};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt, core::object::HasStatus};
+use openmcp_api::names;
+use openmcp_reconcile::{Fault, Key, Outcome, Reconciler, status::apply_status};
+use std::sync::Arc;
+
+/// Brings service objects to what they want, for ever.
+pub(crate) struct Pipeline<P: ServiceProvider>(pub(crate) Arc<World<P>>);
+
+impl<P: ServiceProvider> Reconciler for Pipeline<P> {
+    async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
+        let object = self.0.objects.get(&key.namespace, &key.name);
+        match object {
+            Some(object) if object.meta().deletion_timestamp.is_some() => self.end(key, &object).await,
+            Some(object) => self.live(key, &object).await,
+            None => self.leftovers(key).await,
+        }
+    }
+}
+
+impl<P: ServiceProvider> Pipeline<P> {
+    /// An object that is to exist.
+    async fn live(&self, key: &Key, object: &P::Api) -> Result<Outcome, Fault> {
+        let world = &*self.0;
+        operation::take_reconcile(world, key, object).await?;
+        if let Some(by) = operation::paused(world, key, object).await? {
+            self.write(object, &Verdict::Paused(&by)).await?;
+            return Ok(Outcome::Settled);
+        }
+        match self.bring_up(key, object).await {
+            Ok(applied) => {
+                self.write(object, &Verdict::Applied(&applied)).await?;
+                match applied.failures.into_iter().next() {
+                    Some(fault) => Err(fault),
+                    None => Ok(applied.wake.map_or(Outcome::Settled, Outcome::Wake)),
+                }
+            }
+            Err(stop) => {
+                self.write(object, &Verdict::Stopped(&stop)).await?;
+                ended(stop)
+            }
+        }
+    }
+
+    async fn bring_up(&self, key: &Key, object: &P::Api) -> Result<Applied, Stop> {
+        let world = &*self.0;
+        let owner = Owner::new(key);
+        self.finish_former(&owner, object).await?;
+        let config = read::inputs(world, key)?;
+        if !object.finalizers().contains(&world.names.finalizer) {
+            let api = world.objects_in(&key.namespace);
+            object::add_finalizer(&api, object, &world.names.finalizer).await?;
+        }
+        let access = world.provider.access();
+        let mcp = world.requests.mcp_cluster(&owner)?;
+        let mut reached = vec![world.requests.reach(&owner, mcp, &access.mcp).await?];
+        if let Some(rights) = &access.workload {
+            let workload = world.requests.workload_cluster(&owner).await?;
+            reached.push(world.requests.reach(&owner, workload, rights).await?);
+        }
+        let desired = compute::desired(world, key, object, &config).await?;
+        apply::apply(world, &owner, object, desired, reached).await
+    }
+
+    /// What an earlier object of the same name left is removed before anything is made for this one.
+    async fn finish_former(&self, owner: &Owner<'_>, object: &P::Api) -> Result<(), Stop> {
+        let world = &*self.0;
+        let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
+        match world.inventories.load(&owner.namespace, &name).await? {
+            Some(former) if Some(&former.spec.owner.uid) != object.uid().as_ref() => {
+                deletion::tear_down(world, owner, former).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An object on its way out.
+    async fn end(&self, key: &Key, object: &P::Api) -> Result<Outcome, Fault> {
+        let world = &*self.0;
+        operation::take_reconcile(world, key, object).await?;
+        match deletion::run(world, key).await {
+            Ok(()) => {
+                if object.finalizers().contains(&world.names.finalizer) {
+                    let api = world.objects_in(&key.namespace);
+                    object::remove_finalizer(&api, object, &world.names.finalizer).await?;
+                }
+                world.forget(key);
+                Ok(Outcome::Settled)
+            }
+            Err(stop) => {
+                self.write(object, &Verdict::Terminating(&stop)).await?;
+                ended(stop)
+            }
+        }
+    }
+
+    /// An object that is gone: somebody may have stripped its finalizer, so the Inventory decides.
+    async fn leftovers(&self, key: &Key) -> Result<Outcome, Fault> {
+        match deletion::run(&self.0, key).await {
+            Ok(()) => {
+                self.0.forget(key);
+                Ok(Outcome::Settled)
+            }
+            Err(stop) => {
+                tracing::warn!(%key, reason = stop.reason(), "removing what is left of it: {}", stop.message());
+                ended(stop)
+            }
+        }
+    }
+
+    /// Writes the status if it differs, and an Event if Ready does.
+    async fn write(&self, object: &P::Api, verdict: &Verdict<'_>) -> Result<(), Fault> {
+        let world = &*self.0;
+        let before = object.status().cloned().unwrap_or_default();
+        let generation = object.meta().generation.unwrap_or_default();
+        let after = status::status(verdict, &before, generation, Timestamp::now());
+        let live = serde_json::to_value(&before).unwrap_or_default();
+        let api = world.objects_in(&object.namespace().unwrap_or_default());
+        let written = apply_status(&api, object, &live, &after, world.names.provider).await?;
+        if written {
+            self.tell(object, &before, &after);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, object: &P::Api, before: &ServiceStatus, after: &ServiceStatus) {
+        if let Some((warning, reason, message)) = status::transition(before, after) {
+            let note = format!("{reason}: {message}");
+            let reason = if warning { "Stalled" } else { "Reconciled" };
+            self.0.note(object, warning, reason, "Reconcile", note);
+        }
+    }
+}
+
+/// Waiting ends with an event; a fault is tried again by its class.
+fn ended(stop: Stop) -> Result<Outcome, Fault> {
+    match stop {
+        Stop::Fault(fault) => Err(fault),
+        Stop::Wait { .. } | Stop::Stuck { .. } => Ok(Outcome::Settled),
+    }
+}

@@ -1,0 +1,162 @@
+//! Step 3: compare with the Inventory and with what is live, apply, observe.
+use crate::{
+    access::{ClusterName, Owner, Reached},
+    deletion,
+    desired::{Desired, Role, Wait},
+    identity::Tokens,
+    provider::{LiveView, ServiceProvider},
+    stop::Stop,
+    world::World,
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use openmcp_api::{
+    inventory::Owner as OwnerRef,
+    keys::labels,
+    names,
+};
+use openmcp_reconcile::{
+    Fault,
+    apply::Mark,
+    children::{Cluster, Convergence, Health, Report, Wanted},
+    fault::Class,
+    inventory::Inventory,
+};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+/// What the objects came to.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) health: Health,
+    /// Every object is as it is wanted.
+    pub(crate) complete: bool,
+    pub(crate) waiting: Vec<Wait>,
+    pub(crate) failures: Vec<Fault>,
+    /// When time itself makes work.
+    pub(crate) wake: Option<Duration>,
+}
+
+/// Why the objects could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    #[error("the provider wants objects on a workload cluster, but its access() does not ask for one")]
+    NoWorkload,
+}
+
+impl From<ApplyError> for Stop {
+    fn from(error: ApplyError) -> Self {
+        Self::Fault(Fault::new(Class::Bug, "NoWorkloadAccess", error.to_string()))
+    }
+}
+
+/// The mark that everything made for a service object bears.
+pub(crate) fn mark(owner_uid: &str) -> Mark {
+    Mark {
+        label: labels::RUNTIME_OWNER,
+        value: owner_uid.to_owned(),
+    }
+}
+
+/// Brings the objects of one service object to what is desired.
+pub(super) async fn apply<P: ServiceProvider>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    object: &P::Api,
+    desired: Desired,
+    reached: Vec<Reached>,
+) -> Result<Applied, Stop> {
+    let uid = object.uid().unwrap_or_default();
+    let mark = mark(&uid);
+    let wanted = wanted(world, desired.objects.into_iter().map(|it| (it.role, it.wanted)), &desired.identities, &reached, &mark)?;
+    let mut reached: BTreeMap<String, Reached> = reached.into_iter().map(|it| (it.name.to_string(), it)).collect();
+    let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
+    let stored = world.inventories.load(&owner.namespace, &name).await?;
+    let owner_ref = OwnerRef {
+        group: world.names.group.clone(),
+        kind: world.names.kind.to_owned(),
+        namespace: owner.key.namespace.clone(),
+        name: owner.key.name.clone(),
+        uid,
+    };
+    let record = world.inventories.record(&owner.namespace, &name, owner_ref, stored);
+    let mut inventory = Inventory::new(&record, record.entries());
+    // What is left on a cluster that is not used any more is removed there, as far as it can be reached.
+    let elsewhere = deletion::reach_recorded(world, owner, &mut inventory, &mut reached).await;
+    let now = Timestamp::now();
+    let clusters: BTreeMap<String, Cluster> =
+        reached.iter().map(|(name, reached)| (name.clone(), reached.cluster.clone())).collect();
+    let order = Convergence {
+        key: owner.key,
+        clusters: &clusters,
+        mark: &mark,
+        wanted,
+        waiting: !desired.waiting.is_empty(),
+        now,
+    };
+    let tokens = Tokens { reached: &reached, now };
+    let report = world.engine.converge(order, &mut inventory, &tokens).await?;
+    tell(world, object, &report);
+    let health = health(world, &report);
+    Ok(Applied {
+        complete: report.failures.is_empty() && report.unready.is_empty(),
+        health,
+        waiting: desired.waiting,
+        failures: report.failures.into_iter().map(|failure| failure.fault).chain(elsewhere.err()).collect(),
+        wake: report.wake,
+    })
+}
+
+/// What is desired, in the form of the engine: on which Cluster, with our labels.
+fn wanted<P: ServiceProvider>(
+    world: &World<P>,
+    objects: impl Iterator<Item = (Role, Wanted)>,
+    identities: &[crate::identity::WorkloadIdentity],
+    reached: &[Reached],
+    mark: &Mark,
+) -> Result<Vec<Wanted>, Stop> {
+    let on = |role: Role| reached.iter().find(|it| it.name.role == role);
+    let mcp = on(Role::Mcp).ok_or(ApplyError::NoWorkload)?;
+    let provider = names::label_value(world.names.provider);
+    objects
+        .chain(identities.iter().flat_map(|identity| identity.wanted(mcp)))
+        .map(|(role, mut wanted)| {
+            let name: &ClusterName = &on(role).ok_or(ApplyError::NoWorkload)?.name;
+            wanted.cluster = name.to_string();
+            wanted.normalize()?;
+            wanted.label(labels::RUNTIME_PROVIDER, &provider);
+            wanted.label(mark.label, &mark.value);
+            Ok(wanted)
+        })
+        .collect()
+}
+
+/// Repairs and oddities, as Events on the service object.
+fn tell<P: ServiceProvider>(world: &World<P>, object: &P::Api, report: &Report) {
+    for drift in &report.repaired {
+        tracing::info!(object = object.name_any(), "drift repaired: {drift}");
+        world.note(object, true, "DriftRepaired", "Repair", format!("drift repaired: {drift}"));
+    }
+    for drift in &report.detected {
+        world.note(object, true, "DriftDetected", "Observe", format!("drift left alone: {drift}"));
+    }
+    for id in &report.foreign {
+        let note = format!("{id} does not bear our marks any more: it was left alone");
+        world.note(object, true, "ForeignObject", "Remove", note);
+    }
+}
+
+/// The provider's judgement, contained.
+fn health<P: ServiceProvider>(world: &World<P>, report: &Report) -> Health {
+    let view = LiveView {
+        children: report.live.iter().map(|(id, child)| (id.to_string(), child.clone())).collect(),
+        missing: &report.unready,
+    };
+    let judged = catch_unwind(AssertUnwindSafe(|| world.provider.health(&view)));
+    judged.unwrap_or_else(|panic| {
+        Health::Failed(format!("the provider panicked in health(): {}", super::compute::text_of(&*panic)).into())
+    })
+}

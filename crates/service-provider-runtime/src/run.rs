@@ -1,0 +1,252 @@
+//! `run`: watches, wiring, workers. Knows which change wakes which service object; nothing of what is done then.
+use crate::{
+    access::{Connections, Requests},
+    dependents::Dependents,
+    inventories::Inventories,
+    onboarding::{self, Onboarding},
+    pipeline::{Pipeline, operation},
+    provider::ServiceProvider,
+    singles::Singles,
+    world::{Names, World},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::NamespaceResourceScope,
+    runtime::watcher,
+};
+use openmcp_api::{
+    AccessRequest, Cluster, ClusterRequest, ControlPlane, Inventory,
+    keys::{annotations, labels},
+    names,
+};
+use openmcp_reconcile::{
+    Controller, Fault, Key, Lane, Limits,
+    admin::Readiness,
+    children::{Children, Engine},
+    cluster::Connection,
+    controller::Handle,
+    digest::Digester,
+    events::Recorder,
+    watch::{self, Change, Store},
+};
+use serde::de::DeserializeOwned;
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// A watch that nobody needs any more ends after this: longer than a re-order of objects, shorter than a coffee.
+const LINGER: Duration = Duration::from_secs(60);
+const ONBOARDING: &str = "access to the onboarding cluster";
+const CACHES: &str = "first lists of all watches";
+
+/// What watches need to wake somebody.
+#[derive(Clone)]
+struct Bell {
+    handle: Handle,
+    dependents: Arc<Dependents>,
+    kind: &'static str,
+}
+
+impl Bell {
+    /// Those who read the object.
+    fn readers<K: Resource>(&self, kind: &'static str, object: &K, lane: Lane) {
+        for key in self.dependents.of(kind, &object.namespace().unwrap_or_default(), &object.name_any()) {
+            self.handle.wake(key, lane);
+        }
+    }
+
+    /// The service object of this name.
+    fn object(&self, namespace: &str, name: &str, lane: Lane) {
+        self.handle.wake(Key::new(self.kind, namespace, name), lane);
+    }
+}
+
+/// Serves until `shutdown`.
+pub(crate) async fn run<P: ServiceProvider>(
+    provider: P,
+    names: Names,
+    platform: Connection,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) -> Result<(), Fault> {
+    readiness.wait_for(ONBOARDING);
+    readiness.wait_for(CACHES);
+    let static_access = Onboarding::new(
+        platform.client(),
+        &names,
+        "onboarding-run",
+        onboarding::run_rules(&names.group, &P::Api::plural(&())),
+    );
+    let onboarding = static_access.connect(&names.user_agent()).await?;
+    readiness.done(ONBOARDING);
+    tokio::spawn(static_access.keep(onboarding.clone(), shutdown.clone()));
+    // Unknown to tenants, and as old as the installation.
+    let secret = platform
+        .identity()
+        .await?
+        .ok_or_else(|| Fault::retry("ClusterStarting", "the platform cluster has no kube-system yet"))?;
+    let controller = Controller::new(names.provider, Limits::default());
+    let world = Arc::new(build(provider, names, &platform, &onboarding, &secret, controller.handle(), &shutdown));
+    synced(&world).await;
+    readiness.done(CACHES);
+    tracing::info!(provider = world.names.provider, kind = world.names.kind, "serving");
+    controller.run(Arc::new(Pipeline(world)), shutdown).await;
+    Ok(())
+}
+
+fn build<P: ServiceProvider>(
+    provider: P,
+    names: Names,
+    platform: &Connection,
+    onboarding: &Connection,
+    secret: &str,
+    handle: Handle,
+    shutdown: &CancellationToken,
+) -> World<P> {
+    let (client, tenants) = (platform.client(), onboarding.client());
+    let dependents = Arc::<Dependents>::default();
+    let bell = Bell {
+        handle: handle.clone(),
+        dependents: dependents.clone(),
+        kind: names.kind,
+    };
+    let ours = format!("{}={}", labels::RUNTIME_PROVIDER, names::label_value(names.provider));
+    let waker = handle.clone();
+    let children = Children::new(Digester::new(names.provider, secret), ours.clone(), LINGER, move |key: &Key| {
+        waker.wake(key.clone(), Lane::Urgent);
+    });
+    let objects = watch_objects::<P>(&tenants, bell.clone(), shutdown);
+    let secrets = Singles::new(Connections::SECRET, client.clone(), handle.clone(), dependents.clone(), shutdown.clone());
+    let config_maps = Singles::new(World::<P>::CONFIG_MAP, client.clone(), handle.clone(), dependents.clone(), shutdown.clone());
+    let inventories = watch_inventories(&client, &ours, bell.clone(), shutdown);
+    World {
+        requests: Requests {
+            client: client.clone(),
+            provider: names.provider,
+            home: names.home.clone(),
+            clusters: readers::<Cluster>(&client, Requests::CLUSTER, &bell, shutdown),
+            cluster_requests: readers::<ClusterRequest>(&client, Requests::CLUSTER_REQUEST, &bell, shutdown),
+            access_requests: readers::<AccessRequest>(&client, Requests::ACCESS_REQUEST, &bell, shutdown),
+            connections: Connections::new(secrets, dependents.clone(), names.user_agent()),
+            dependents: dependents.clone(),
+        },
+        inventories: Inventories::new(client.clone(), names.provider.to_owned(), inventories),
+        config_maps,
+        configs: watch_config::<P>(&client, names.provider, objects.clone(), bell.clone(), shutdown),
+        control_planes: watch_control_planes(&tenants, bell, shutdown),
+        recorder: Recorder::new(tenants.clone(), names.provider),
+        onboarding: tenants,
+        objects,
+        engine: Engine::new(children),
+        dependents,
+        handle,
+        provider,
+        names,
+    }
+}
+
+/// Absence means something only after the first complete list.
+async fn synced<P: ServiceProvider>(world: &World<P>) {
+    world.requests.clusters.synced().await;
+    world.requests.cluster_requests.synced().await;
+    world.requests.access_requests.synced().await;
+    world.inventories.synced().await;
+    world.configs.synced().await;
+    world.control_planes.synced().await;
+    world.objects.synced().await;
+}
+
+/// All objects of a kind on the platform; changes wake those who read them.
+fn readers<K>(client: &kube::Client, kind: &'static str, bell: &Bell, shutdown: &CancellationToken) -> Store<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let bell = bell.clone();
+    watch::watch(Api::<K>::all(client.clone()), watcher::Config::default(), shutdown.clone(), move |change| {
+        bell.readers(kind, &**change.object(), Lane::Normal);
+    })
+}
+
+/// The service objects. A change of nothing but status, or of what we write ourselves, wakes nobody.
+fn watch_objects<P: ServiceProvider>(client: &kube::Client, bell: Bell, shutdown: &CancellationToken) -> Store<P::Api> {
+    watch::watch(Api::<P::Api>::all(client.clone()), watcher::Config::default(), shutdown.clone(), move |change| {
+        let object = change.object();
+        let lane = match &change {
+            Change::Applied { first: true, .. } => Lane::Bulk,
+            Change::Applied { object, old: Some(old), .. } if same_wish(&**old, &**object) => return,
+            _ => Lane::Urgent,
+        };
+        bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), lane);
+    })
+}
+
+fn same_wish<K: Resource>(old: &K, new: &K) -> bool {
+    let wish = |object: &K| {
+        let meta = object.meta();
+        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone(), meta.annotations.clone())
+    };
+    wish(old) == wish(new)
+}
+
+/// The ControlPlanes: each wakes the service object of its name.
+fn watch_control_planes(client: &kube::Client, bell: Bell, shutdown: &CancellationToken) -> Store<ControlPlane> {
+    watch::watch(Api::<ControlPlane>::all(client.clone()), watcher::Config::default(), shutdown.clone(), move |change| {
+        let object = change.object();
+        if let Change::Applied { object, old: Some(old), .. } = &change
+            && same_wish(&**old, &**object)
+        {
+            return;
+        }
+        bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), Lane::Normal);
+    })
+}
+
+/// Our Inventories: after a start, those whose service object is gone are finished.
+fn watch_inventories(client: &kube::Client, ours: &str, bell: Bell, shutdown: &CancellationToken) -> Store<Inventory> {
+    let config = watcher::Config::default().labels(ours);
+    watch::watch(Api::<Inventory>::all(client.clone()), config, shutdown.clone(), move |change| {
+        let owner = &change.object().spec.owner;
+        let own = match &change {
+            Change::Applied { object, old: Some(old), .. } => old.annotations() == object.annotations(),
+            _ => false,
+        };
+        if !own {
+            bell.object(&owner.namespace, &owner.name, Lane::Bulk);
+        }
+    })
+}
+
+/// The ProviderConfig of this provider: a change concerns every service object.
+fn watch_config<P: ServiceProvider>(
+    client: &kube::Client,
+    provider: &'static str,
+    objects: Store<P::Api>,
+    bell: Bell,
+    shutdown: &CancellationToken,
+) -> Store<P::Config> {
+    let api = Api::<P::Config>::all(client.clone());
+    let config = watcher::Config::default().fields(&format!("metadata.name={provider}"));
+    let owner = api.clone();
+    watch::watch(api, config, shutdown.clone(), move |change| {
+        let object = change.object().clone();
+        if let Change::Applied { object, old: Some(old), .. } = &change
+            && same_wish(&**old, &**object)
+        {
+            return;
+        }
+        if operation::operation(&*object) == Some(annotations::OPERATION_RECONCILE) {
+            let owner = owner.clone();
+            tokio::spawn(async move {
+                if let Err(fault) = crate::object::remove_annotation(&owner, &*object, annotations::OPERATION).await {
+                    tracing::warn!("{fault}");
+                }
+            });
+        }
+        for object in objects.all() {
+            bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), Lane::Bulk);
+        }
+    })
+}

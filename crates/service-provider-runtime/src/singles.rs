@@ -1,0 +1,88 @@
+//! Single objects of one kind on the platform, each watched from its first reading on: a provider sees what it
+//! reads, and no more.
+use crate::dependents::Dependents;
+use kube::{Api, Resource, core::NamespaceResourceScope, runtime::watcher};
+use openmcp_reconcile::{
+    Lane,
+    controller::Handle,
+    watch::{self, Store},
+};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The watches, by namespace and name. Changes wake those who read the object.
+pub(crate) struct Singles<K> {
+    kind: &'static str,
+    client: kube::Client,
+    handle: Handle,
+    dependents: Arc<Dependents>,
+    shutdown: CancellationToken,
+    open: Mutex<HashMap<(String, String), (Store<K>, DropGuard)>>,
+}
+
+impl<K> Singles<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    /// `kind` is how [`Dependents`] call the kind.
+    pub(crate) fn new(
+        kind: &'static str,
+        client: kube::Client,
+        handle: Handle,
+        dependents: Arc<Dependents>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            kind,
+            client,
+            handle,
+            dependents,
+            shutdown,
+            open: Mutex::default(),
+        }
+    }
+
+    /// The watch of one object.
+    pub(crate) fn store(&self, namespace: &str, name: &str) -> Store<K> {
+        let slot = (namespace.to_owned(), name.to_owned());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((store, _)) = open.get(&slot) {
+            return store.clone();
+        }
+        let token = self.shutdown.child_token();
+        let (kind, handle, dependents) = (self.kind, self.handle.clone(), self.dependents.clone());
+        let (read_in, read) = slot.clone();
+        let store = watch::watch(
+            Api::<K>::namespaced(self.client.clone(), namespace),
+            watcher::Config::default().fields(&format!("metadata.name={name}")),
+            token.clone(),
+            move |_change| {
+                for key in dependents.of(kind, &read_in, &read) {
+                    handle.wake(key, Lane::Normal);
+                }
+            },
+        );
+        open.insert(slot, (store.clone(), token.drop_guard()));
+        store
+    }
+
+    /// Nobody reads the object any more.
+    pub(crate) fn close(&self, namespace: &str, name: &str) {
+        let slot = (namespace.to_owned(), name.to_owned());
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&slot);
+    }
+}

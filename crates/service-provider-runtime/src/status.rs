@@ -1,0 +1,261 @@
+//! Results become conditions: exactly one set for each result, on every path.
+//!
+//! | result | Ready | Synced | Healthy | Progressing | Stalled | phase |
+//! |---|---|---|---|---|---|---|
+//! | all applied and healthy | True | True | True | False | False | Ready |
+//! | all applied, not healthy yet | False | True | False | True | False | Progressing |
+//! | all applied, an object failed | False | True | False | False | True | Progressing |
+//! | something is waited for | False | False | as it is | True | False | Progressing |
+//! | a person has to act, or input is wrong | False | False | as it is | False | True | Progressing |
+//! | passing failure | False | False | as it is | True | False | Progressing |
+//! | paused | as before | False | as before | False | False | as before |
+//! | being deleted | False | False | Unknown | True, False if stuck | False, True if stuck | Terminating |
+//!
+//! `Healthy` is Unknown where nothing was observed.
+use crate::{pipeline::Applied, provider::ServiceStatus, stop::Stop};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use openmcp_api::{common::phase, conditions::service};
+use openmcp_reconcile::{
+    children::Health,
+    fault::Class,
+    status::{Observed, merge_conditions},
+};
+
+const READY: &str = service::READY;
+const SYNCED: &str = "Synced";
+const HEALTHY: &str = "Healthy";
+const PROGRESSING: &str = "Progressing";
+const STALLED: &str = "Stalled";
+
+/// What a pass came to.
+pub(crate) enum Verdict<'a> {
+    /// Everything that is wanted now was compared and applied, or tried.
+    Applied(&'a Applied),
+    /// It did not get so far.
+    Stopped(&'a Stop),
+    /// Left alone, by whose word.
+    Paused(&'a str),
+    /// On the way out.
+    Terminating(&'a Stop),
+}
+
+/// One line of the table.
+struct Row {
+    ready: bool,
+    synced: bool,
+    healthy: Option<bool>,
+    progressing: bool,
+    stalled: bool,
+    reason: String,
+    message: String,
+    /// Of Healthy, where it differs.
+    health: String,
+}
+
+impl Row {
+    fn stopped(stop: &Stop) -> Self {
+        Self {
+            ready: false,
+            synced: false,
+            healthy: None,
+            progressing: !stop.is_stalled(),
+            stalled: stop.is_stalled(),
+            reason: stop.reason().to_owned(),
+            message: stop.message().to_owned(),
+            health: "not observed".to_owned(),
+        }
+    }
+
+    fn applied(applied: &Applied) -> Self {
+        let healthy = applied.health.is_ready();
+        let health = match &applied.health {
+            Health::Ready => "all objects are ready".to_owned(),
+            Health::Progressing(why) | Health::Failed(why) => why.to_string(),
+            Health::Terminating => "it is being deleted".to_owned(),
+        };
+        if let Some(failure) = applied.failures.first() {
+            let others = match applied.failures.len() - 1 {
+                0 => String::new(),
+                others => format!(" (and {others} more)"),
+            };
+            let stalled = matches!(failure.class, Class::Invalid | Class::Denied | Class::Bug);
+            let message = format!("{}{others}", failure.message);
+            let reason = failure.reason.to_owned();
+            let (healthy, progressing) = (Some(healthy), !stalled);
+            return Self { ready: false, synced: false, healthy, progressing, stalled, reason, message, health };
+        }
+        if let Some(wait) = applied.waiting.first() {
+            let message = format!("waiting for {}: {}", wait.on, wait.why);
+            let reason = "WaitingForInput".to_owned();
+            let healthy = Some(healthy);
+            return Self { ready: false, synced: false, healthy, progressing: true, stalled: false, reason, message, health };
+        }
+        let failed = matches!(applied.health, Health::Failed(_));
+        let reason = match (healthy, failed) {
+            (true, _) => service::RECONCILE_SUCCESS,
+            (false, true) => "ObjectFailed",
+            (false, false) => service::RECONCILING,
+        };
+        Self {
+            ready: healthy,
+            synced: applied.complete,
+            healthy: Some(healthy),
+            progressing: !healthy && !failed,
+            stalled: failed,
+            reason: reason.to_owned(),
+            message: health.clone(),
+            health,
+        }
+    }
+
+    fn conditions(&self) -> Vec<Observed> {
+        let observed = |type_: &str, status: Option<bool>, reason: &str, message: &str| Observed {
+            type_: type_.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        let cause = |holds: bool| if holds { (self.reason.as_str(), self.message.as_str()) } else { ("", "") };
+        let synced = if self.synced { ("", "everything that is wanted is applied") } else { cause(true) };
+        let (progressing, stalled) = (cause(self.progressing), cause(self.stalled));
+        vec![
+            observed(READY, Some(self.ready), &self.reason, &self.message),
+            observed(SYNCED, Some(self.synced), synced.0, synced.1),
+            observed(HEALTHY, self.healthy, "", &self.health),
+            observed(PROGRESSING, Some(self.progressing), progressing.0, progressing.1),
+            observed(STALLED, Some(self.stalled), stalled.0, stalled.1),
+        ]
+    }
+}
+
+/// The whole status that a verdict makes.
+pub(crate) fn status(verdict: &Verdict<'_>, live: &ServiceStatus, generation: i64, now: Timestamp) -> ServiceStatus {
+    let (row, phase) = match verdict {
+        Verdict::Applied(applied) => {
+            let row = Row::applied(applied);
+            let phase = if row.ready { phase::READY } else { phase::PROGRESSING };
+            (row, phase)
+        }
+        Verdict::Stopped(stop) => (Row::stopped(stop), phase::PROGRESSING),
+        Verdict::Terminating(stop) => (Row::stopped(stop), phase::TERMINATING),
+        Verdict::Paused(by) => return paused(by, live, generation, now),
+    };
+    ServiceStatus {
+        observed_generation: generation,
+        phase: phase.to_owned(),
+        conditions: merge_conditions(&live.conditions, &row.conditions(), generation, now),
+    }
+}
+
+/// Conditions are left as they are, but for Synced: nobody looks whether it is.
+fn paused(by: &str, live: &ServiceStatus, generation: i64, now: Timestamp) -> ServiceStatus {
+    let paused = Observed {
+        type_: SYNCED.to_owned(),
+        status: Some(false),
+        reason: "Paused".to_owned(),
+        message: format!("{by}: nothing is applied or repaired until the annotation is removed"),
+    };
+    let mut conditions: Vec<Condition> = live.conditions.iter().filter(|kept| kept.type_ != SYNCED).cloned().collect();
+    conditions.extend(merge_conditions(&live.conditions, &[paused], generation, now));
+    ServiceStatus {
+        observed_generation: live.observed_generation,
+        phase: if live.phase.is_empty() { phase::PROGRESSING.to_owned() } else { live.phase.clone() },
+        conditions,
+    }
+}
+
+/// What changed for somebody who looks only at Ready: (worse, reason, message).
+pub(crate) fn transition(before: &ServiceStatus, after: &ServiceStatus) -> Option<(bool, String, String)> {
+    let find = |status: &ServiceStatus, type_: &str| status.conditions.iter().find(|it| it.type_ == type_).cloned();
+    let (old, new) = (find(before, READY), find(after, READY)?);
+    let same = |old: &Condition| old.status == new.status && old.reason == new.reason;
+    if old.as_ref().is_some_and(same) {
+        return None;
+    }
+    let stalled = find(after, STALLED).is_some_and(|stalled| stalled.status == "True");
+    Some((stalled, new.reason, new.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Wait;
+    use openmcp_reconcile::Fault;
+
+    fn applied() -> Applied {
+        Applied {
+            health: Health::Ready,
+            complete: true,
+            waiting: Vec::new(),
+            failures: Vec::new(),
+            wake: None,
+        }
+    }
+
+    fn shown(verdict: &Verdict<'_>) -> String {
+        let status = status(verdict, &ServiceStatus::default(), 3, Timestamp::UNIX_EPOCH);
+        let conditions = status.conditions.iter().map(|it| format!("{}={}", it.type_, it.status));
+        let reason = &status.conditions[0].reason;
+        format!("{} {reason} {}", status.phase, conditions.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn healthy_objects_make_a_ready_service() {
+        assert_eq!(
+            shown(&Verdict::Applied(&applied())),
+            "Ready ReconcileSuccess Ready=True Synced=True Healthy=True Progressing=False Stalled=False"
+        );
+    }
+
+    #[test]
+    fn objects_on_their_way_are_synced_but_not_healthy() {
+        let health = Health::Progressing("Deployment x: 0 of 1 pods are available".into());
+        let applied = Applied { health, ..applied() };
+        assert_eq!(
+            shown(&Verdict::Applied(&applied)),
+            "Progressing Reconciling Ready=False Synced=True Healthy=False Progressing=True Stalled=False"
+        );
+    }
+
+    #[test]
+    fn a_wait_forbids_ready() {
+        let waiting = vec![Wait { on: "ConfigMap x".into(), why: "it does not exist".into() }];
+        let applied = Applied { waiting, ..applied() };
+        assert_eq!(
+            shown(&Verdict::Applied(&applied)),
+            "Progressing WaitingForInput Ready=False Synced=False Healthy=True Progressing=True Stalled=False"
+        );
+    }
+
+    #[test]
+    fn wrong_input_is_stalled_and_a_passing_failure_is_not() {
+        let invalid = Stop::Fault(Fault::invalid("UnknownVersion", "no version 9"));
+        assert_eq!(
+            shown(&Verdict::Stopped(&invalid)),
+            "Progressing UnknownVersion Ready=False Synced=False Healthy=Unknown Progressing=False Stalled=True"
+        );
+        let passing = Stop::Fault(Fault::retry("Conflict", "changed"));
+        assert_eq!(
+            shown(&Verdict::Stopped(&passing)),
+            "Progressing Conflict Ready=False Synced=False Healthy=Unknown Progressing=True Stalled=False"
+        );
+    }
+
+    #[test]
+    fn a_blocked_deletion_is_terminating_and_stalled() {
+        let stop = Stop::stuck("DomainObjectsExist", "a: delete it");
+        assert_eq!(
+            shown(&Verdict::Terminating(&stop)),
+            "Terminating DomainObjectsExist Ready=False Synced=False Healthy=Unknown Progressing=False Stalled=True"
+        );
+    }
+
+    #[test]
+    fn a_pause_keeps_what_is_known() {
+        let ready = status(&Verdict::Applied(&applied()), &ServiceStatus::default(), 3, Timestamp::UNIX_EPOCH);
+        let paused = status(&Verdict::Paused("by annotation"), &ready, 4, Timestamp::UNIX_EPOCH);
+        assert_eq!((paused.phase.as_str(), paused.observed_generation), ("Ready", 3));
+        assert!(transition(&ready, &paused).is_none());
+    }
+}

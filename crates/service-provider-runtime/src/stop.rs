@@ -1,0 +1,61 @@
+//! Why a pass ends before its end.
+use crate::inputs::Invalid;
+use openmcp_reconcile::{Fault, fault::Class};
+
+/// What a step cannot go past.
+#[derive(Debug, Clone)]
+pub(crate) enum Stop {
+    /// Something else has to happen first. Its event wakes the object.
+    Wait { reason: &'static str, message: String },
+    /// As `Wait`, but a person has to make it happen.
+    Stuck { reason: &'static str, message: String },
+    /// Something failed. Tried again by the rules of its class.
+    Fault(Fault),
+}
+
+impl Stop {
+    pub(crate) fn wait(reason: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Wait { reason, message }
+    }
+
+    pub(crate) fn stuck(reason: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Stuck { reason, message }
+    }
+
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Wait { reason, .. } | Self::Stuck { reason, .. } => reason,
+            Self::Fault(fault) => fault.reason,
+        }
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Wait { message, .. } | Self::Stuck { message, .. } => message,
+            Self::Fault(fault) => &fault.message,
+        }
+    }
+
+    /// Whether waiting alone does not help.
+    pub(crate) fn is_stalled(&self) -> bool {
+        match self {
+            Self::Wait { .. } => false,
+            Self::Stuck { .. } => true,
+            Self::Fault(fault) => matches!(fault.class, Class::Invalid | Class::Denied | Class::Bug),
+        }
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Invalid> for Stop {
+    fn from(invalid: Invalid) -> Self {
+        Self::Fault(Fault::invalid(invalid.reason, invalid.message))
+    }
+}

@@ -1,0 +1,112 @@
+//! What every step of a reconcile works with: names, watches, connections, the engine.
+use crate::{
+    access::{Connections, Requests},
+    dependents::Dependents,
+    inventories::Inventories,
+    provider::ServiceProvider,
+    singles::Singles,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
+use kube::{Api, Resource, ResourceExt};
+use openmcp_api::ControlPlane;
+use openmcp_reconcile::{
+    Key,
+    children::Engine,
+    controller::Handle,
+    events::{Note, Recorder},
+    watch::Store,
+};
+use std::sync::Arc;
+
+/// How things are called in this process.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    /// The provider, as its ServiceProvider object is called: field manager, label value, prefix of names.
+    pub(crate) provider: &'static str,
+    /// The namespace of its pods.
+    pub(crate) home: String,
+    /// Kind of the service objects.
+    pub(crate) kind: &'static str,
+    /// Group of the service objects.
+    pub(crate) group: String,
+    /// On service objects.
+    pub(crate) finalizer: String,
+}
+
+impl Names {
+    pub(crate) fn of<P: ServiceProvider>(provider: &str, home: &str) -> Self {
+        let group = P::Api::group(&()).into_owned();
+        Self {
+            // Both live as long as the process, like the constants that they stand for.
+            provider: provider.to_owned().leak(),
+            kind: P::Api::kind(&()).into_owned().leak(),
+            home: home.to_owned(),
+            finalizer: openmcp_api::keys::finalizers::service_object(&group),
+            group,
+        }
+    }
+
+    pub(crate) fn user_agent(&self) -> String {
+        format!("{}/{}", self.provider, env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// See the module.
+pub(crate) struct World<P: ServiceProvider> {
+    pub(crate) provider: P,
+    pub(crate) names: Names,
+    pub(crate) requests: Requests,
+    pub(crate) inventories: Inventories,
+    pub(crate) config_maps: Singles<ConfigMap>,
+    pub(crate) configs: Store<P::Config>,
+    pub(crate) onboarding: kube::Client,
+    pub(crate) objects: Store<P::Api>,
+    pub(crate) control_planes: Store<ControlPlane>,
+    pub(crate) recorder: Recorder,
+    pub(crate) engine: Engine,
+    pub(crate) dependents: Arc<Dependents>,
+    pub(crate) handle: Handle,
+}
+
+impl<P: ServiceProvider> World<P> {
+    /// How [`Dependents`] call the ConfigMaps.
+    pub(crate) const CONFIG_MAP: &'static str = "ConfigMap";
+
+    /// The service objects of a namespace.
+    pub(crate) fn objects_in(&self, namespace: &str) -> Api<P::Api> {
+        Api::namespaced(self.onboarding.clone(), namespace)
+    }
+
+    /// Says something about a service object, where its owner looks.
+    pub(crate) fn note(&self, object: &P::Api, warning: bool, reason: &'static str, action: &'static str, note: String) {
+        let regarding = ObjectReference {
+            api_version: Some(P::Api::api_version(&()).into_owned()),
+            kind: Some(self.names.kind.to_owned()),
+            namespace: object.namespace(),
+            name: object.name_any().into(),
+            uid: object.uid(),
+            resource_version: object.resource_version(),
+            ..ObjectReference::default()
+        };
+        let note = Note {
+            warning,
+            reason,
+            action,
+            note,
+        };
+        self.recorder.publish(regarding, note);
+    }
+
+    /// Everything about a service object that is gone is forgotten; what nobody reads any more is closed.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.engine.forget(key);
+        for (kind, namespace, name) in self.dependents.forget(key) {
+            match kind {
+                Connections::SECRET => self.requests.connections.close(&namespace, &name),
+                kind if kind == Self::CONFIG_MAP => self.config_maps.close(&namespace, &name),
+                _ => {}
+            }
+        }
+        self.handle.forget(key);
+    }
+}
