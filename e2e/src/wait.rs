@@ -22,7 +22,11 @@ pub async fn until(
     let waiting = async {
         while let Some(event) = events.next().await {
             match event {
-                Ok(watcher::Event::Init) => listed = None,
+                Ok(watcher::Event::Init) => {
+                    // Nothing is known before the list is complete: an object is not "gone" here.
+                    listed = None;
+                    continue;
+                }
                 Ok(watcher::Event::InitApply(object)) => listed = Some(serde_json::to_value(&object)?),
                 Ok(watcher::Event::InitDone) => last = listed.take(),
                 Ok(watcher::Event::Apply(object)) => last = Some(serde_json::to_value(&object)?),

@@ -4,7 +4,7 @@
 //! anything else of that name is foreign and never touched.
 use crate::{
     drift::{covers, same},
-    names::MANAGER,
+    names::{ANNOTATION_APPLIED, MANAGER},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -16,7 +16,6 @@ use openmcp_reconcile::{
     apply::{self, Mark},
 };
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 
 /// Fields that are wholly ours: what others add inside of them is removed.
 const EXACT: [&str; 3] = ["rules", "subjects", "roleRef"];
@@ -62,19 +61,13 @@ pub(crate) async fn ensure(client: &Client, mark: &Mark, object: Value) -> Resul
             }
         }
     }
-    let applied = upsert(client, mark, object.clone())?;
+    let applied = apply::upsert(client, MANAGER, mark, object.clone()).await?;
     if is_as_desired(&applied, &object) {
         return Ok(applied);
     }
     restore(&api, &name, &applied, &object)
         .await
         .map_err(|error| Fault::api(format!("restore {doing}"), &error))
-}
-
-/// The engine's upsert, on this thread: its future holds formatted arguments across an await and is not `Send`, which a
-/// reconcile must be. Bounded by the engine's own time-out for each request.
-fn upsert(client: &Client, mark: &Mark, object: Value) -> Result<Value, Fault> {
-    tokio::task::block_in_place(|| Handle::current().block_on(apply::upsert(client, MANAGER, mark, object)))
 }
 
 /// Removes what others added to lists: a server-side apply leaves items alone that another manager owns.
@@ -96,6 +89,11 @@ async fn restore(
     };
     let restored = api.patch(name, &params, &Patch::Merge(patch)).await?;
     Ok(serde_json::to_value(restored).unwrap_or_default())
+}
+
+/// The hash of what was desired when the object was applied last.
+pub(crate) fn last_applied(object: &Value) -> Option<&str> {
+    object["metadata"]["annotations"][ANNOTATION_APPLIED].as_str()
 }
 
 /// An untyped API for the kind, and namespace if it has one, of `object`.

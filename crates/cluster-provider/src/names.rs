@@ -29,6 +29,9 @@ pub(crate) const ANNOTATION_ACCESS_REQUEST: &str = "hosted.clusters.openmcp.clou
 /// On a kubeconfig Secret: the UID of the ServiceAccount that its token belongs to.
 pub(crate) const ANNOTATION_ACCOUNT: &str = "hosted.clusters.openmcp.cloud/service-account-uid";
 
+/// Written by the engine beside the marks above: the hash of what was applied last.
+pub(crate) const ANNOTATION_APPLIED: &str = "hosted.clusters.openmcp.cloud/applied";
+
 /// Where ServiceAccounts are made on target clusters.
 pub(crate) const TARGET_NAMESPACE: &str = "openmcp-system";
 /// Port of a hosted API server.

@@ -118,6 +118,10 @@ impl AccessReconciler {
             Resolved::Gone { message } => return Ok(settled(Verdict::waiting("ClusterGone", message))),
         };
         if !target.is_synced() {
+            if request.is_granted() {
+                // After a restart of this process: nothing is known to be wrong.
+                return Ok(None);
+            }
             let message = format!("reading what exists at {}", target.endpoint.server);
             return Ok(settled(Verdict::waiting("Connecting", message)));
         }

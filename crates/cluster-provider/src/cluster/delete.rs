@@ -85,14 +85,14 @@ pub(crate) fn foreign_finalizers(cluster: &Cluster) -> Vec<&str> {
 async fn dismantle(cx: &Context, cluster: &Cluster, address: Ipv4Addr) -> Result<Option<String>, Fault> {
     let owner = owner(cluster);
     // Foreground: the Deployment is gone only after its ReplicaSets, and those only after their pods.
-    if let Some(waiting) = remove::<Deployment>(cx, &owner).await? {
+    if let Some(waiting) = remove::<Deployment>(cx, &owner, PropagationPolicy::Foreground).await? {
         return Ok(Some(waiting));
     }
     // Left over where somebody deleted the Deployment without its dependents.
-    if let Some(waiting) = remove::<ReplicaSet>(cx, &owner).await? {
+    if let Some(waiting) = remove::<ReplicaSet>(cx, &owner, PropagationPolicy::Foreground).await? {
         return Err(Fault::retry("Dismantling", waiting));
     }
-    if let Some(waiting) = remove::<Pod>(cx, &owner).await? {
+    if let Some(waiting) = remove::<Pod>(cx, &owner, PropagationPolicy::Background).await? {
         return Err(Fault::retry("Dismantling", waiting));
     }
     if listens(address).await {
@@ -124,7 +124,7 @@ async fn dismantle(cx: &Context, cluster: &Cluster, address: Ipv4Addr) -> Result
         );
         return Err(Fault::retry("EtcdNotEmptied", message));
     }
-    if let Some(waiting) = remove::<Secret>(cx, &owner).await? {
+    if let Some(waiting) = remove::<Secret>(cx, &owner, PropagationPolicy::Background).await? {
         return Err(Fault::retry("Dismantling", waiting));
     }
     claim::release(&cx.client, &cx.namespace, &owner, address).await?;
@@ -148,7 +148,7 @@ async fn dismantle(cx: &Context, cluster: &Cluster, address: Ipv4Addr) -> Result
 
 /// Deletes the kind's objects that are the Cluster's. `Some` names those that still exist. Asks the API server, not a
 /// store: absence must be certain here.
-async fn remove<K>(cx: &Context, owner: &Owner) -> Result<Option<String>, Fault>
+async fn remove<K>(cx: &Context, owner: &Owner, policy: PropagationPolicy) -> Result<Option<String>, Fault>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -160,7 +160,7 @@ where
         .filter(|object| object.metadata.deletion_timestamp.is_none())
     {
         let params = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Foreground),
+            propagation_policy: Some(policy.clone()),
             preconditions: Some(Preconditions {
                 uid: object.uid(),
                 resource_version: None,

@@ -274,20 +274,20 @@ impl ClusterReconciler {
             label: LABEL_CLUSTER,
             value: owner.uid.clone(),
         };
-        apply::ensure(&self.cx.client, &mark, deployment.clone()).await?;
+        let applied = apply::ensure(&self.cx.client, &mark, deployment.clone()).await?;
         let was_up = conditions::is_true(status::live_conditions(cluster), status::READY);
-        if was_up {
+        // A Deployment that we want otherwise than before did not drift.
+        let drifted = live
+            .as_ref()
+            .is_none_or(|live| apply::last_applied(live) == apply::last_applied(&applied));
+        if was_up && drifted {
             let how = if live.is_some() {
                 "was changed"
             } else {
                 "was deleted"
             };
-            self.publish(
-                cluster,
-                true,
-                "Repaired",
-                format!("Deployment {}/{name} {how}: restored", owner.namespace),
-            );
+            let note = format!("Deployment {}/{name} {how}: restored", owner.namespace);
+            self.publish(cluster, true, "Repaired", note);
         }
         Ok(())
     }

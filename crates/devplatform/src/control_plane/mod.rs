@@ -175,7 +175,8 @@ impl<'a> ControlPlane<'a> {
             state_dir: self.platform.path("node"),
             images: self.platform.path("images.json"),
             hosts_file: None,
-            max_restart_backoff_seconds: None,
+            // A program under development crashes often; five minutes are for data centres.
+            max_restart_backoff_seconds: Some(5),
             api_server: self.platform.block.api_server_url(),
         };
         write_private(

@@ -1,6 +1,7 @@
 //! `dev down`: everything that is recorded is ended and removed.
 use crate::{
     control_plane::end_all,
+    node::forget_memory,
     process::Ledger,
     state::{Home, Platform},
 };
@@ -22,6 +23,8 @@ pub(crate) async fn down(home: &Home, name: &str) -> anyhow::Result<()> {
         if let Some(platform) = Platform::find(&home, &name)? {
             end_all(&platform, &mut Ledger::open(platform.ledger_path())?)?;
         }
+        // A node that was killed has left its pods' Secrets in memory, outside the folder.
+        forget_memory(&folder.join("node"));
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", folder.display()))

@@ -12,6 +12,26 @@ pub(super) struct Events {
     recorder: Recorder,
 }
 
+/// What an Event is about. Events about different containers are not counted as one.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pod: &'a Pod,
+    container: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn pod(pod: &'a Pod) -> Self {
+        Self { pod, container: None }
+    }
+
+    pub(super) fn container(pod: &'a Pod, name: &'a str) -> Self {
+        Self {
+            pod,
+            container: Some(name),
+        }
+    }
+}
+
 impl Events {
     pub(super) fn new(client: Client, node: &str) -> Self {
         let reporter = Reporter {
@@ -24,16 +44,16 @@ impl Events {
     }
 
     /// Something that is as it should be.
-    pub(super) fn normal(&self, pod: &Pod, reason: &'static str, note: impl Into<String>) {
-        self.publish(EventType::Normal, pod, reason, note.into());
+    pub(super) fn normal(&self, subject: Subject<'_>, reason: &'static str, note: impl Into<String>) {
+        self.publish(EventType::Normal, subject, reason, note.into());
     }
 
     /// Something that somebody should look at.
-    pub(super) fn warning(&self, pod: &Pod, reason: &'static str, note: impl Into<String>) {
-        self.publish(EventType::Warning, pod, reason, note.into());
+    pub(super) fn warning(&self, subject: Subject<'_>, reason: &'static str, note: impl Into<String>) {
+        self.publish(EventType::Warning, subject, reason, note.into());
     }
 
-    fn publish(&self, type_: EventType, pod: &Pod, reason: &'static str, mut note: String) {
+    fn publish(&self, type_: EventType, subject: Subject<'_>, reason: &'static str, mut note: String) {
         // The API server refuses more than 1,024 bytes.
         while note.len() > 1_000 {
             note.pop();
@@ -45,7 +65,10 @@ impl Events {
             action: reason.to_owned(),
             secondary: None,
         };
-        let reference: ObjectReference = pod.object_ref(&());
+        let reference = ObjectReference {
+            field_path: subject.container.map(|name| format!("spec.containers{{{name}}}")),
+            ..subject.pod.object_ref(&())
+        };
         let recorder = self.recorder.clone();
         tokio::spawn(async move {
             let published = tokio::time::timeout(CALL_DEADLINE, recorder.publish(&event, &reference)).await;

@@ -49,10 +49,15 @@ impl Folders {
         retain(&self.pods, uids);
         retain(&self.volatile, uids);
     }
+}
 
-    /// Removes everything that was rendered into memory; it is rendered again when the node starts.
-    pub(super) fn forget_secrets(&self) {
-        retain(&self.volatile, &HashSet::new());
+/// Removes what the node with this state folder keeps in memory, Secrets above all. It is rendered again when the node
+/// starts. Nothing happens where there is none.
+pub(crate) fn forget_memory(state: &Path) {
+    let link = state.join("volatile");
+    if let Ok(target) = fs::read_link(&link) {
+        remove(&target);
+        let _ = fs::remove_file(&link);
     }
 }
 

@@ -22,6 +22,8 @@ mod registration;
 mod sandbox;
 mod server;
 
+pub(crate) use folders::forget_memory;
+
 use crate::process::Ledger;
 use anyhow::Context;
 use kube::{
@@ -147,7 +149,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
     tracing::info!("ending all pods");
     stop.send_replace(true);
     pods.await.context("the pods did not end")?;
-    node.folders.forget_secrets();
+    forget_memory(&node.config.state_dir);
     Ok(())
 }
 

@@ -25,7 +25,7 @@ const LEASE_SECONDS: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 
 /// The status is written again after this many renewals, so that a Node that somebody deleted comes back.
-const STATUS_EVERY: u32 = 30;
+const STATUS_EVERY: u32 = 6;
 
 /// The release whose behaviour the node imitates; tools show it as the node's version.
 const KUBELET_VERSION: &str = "v1.36.3+process-node";

@@ -12,6 +12,7 @@ pub(super) use board::{Board, Statuses, finished, message_of};
 pub(super) use log::{Line, Live, Logs};
 
 use super::{
+    events::Subject,
     objects::Subscriptions,
     pod::{PodContext, PodView},
 };
@@ -108,7 +109,7 @@ impl Supervisor {
         );
         self.board
             .waiting(&self.name, "CrashLoopBackOff", Some(message.clone()));
-        self.pod.node.events.warning(pod, "BackOff", message);
+        self.pod.node.events.warning(self.about(pod), "BackOff", message);
         tokio::select! {
             _ = stopped(&mut self.stop) => false,
             () = tokio::time::sleep(wait) => true,
@@ -150,8 +151,15 @@ impl Supervisor {
             .board
             .waiting(&self.name, missing.reason, Some(message.clone()))
         {
-            self.pod.node.events.warning(pod, missing.reason, message);
+            self.pod
+                .node
+                .events
+                .warning(self.about(pod), missing.reason, message);
         }
+    }
+
+    fn about<'a>(&'a self, pod: &'a Pod) -> Subject<'a> {
+        Subject::container(pod, &self.name)
     }
 
     fn container<'a>(&self, pod: &'a Pod) -> Option<&'a Container> {
@@ -178,12 +186,12 @@ impl Supervisor {
             Ok(running) => running,
             Err(error) => return self.cannot_start(pod, attempt, born, error.to_string()),
         };
-        let id = running.id();
+        let id = Some(format!("process://{}/{}/{attempt}", self.pod.uid, self.name));
         if running.runs() {
             self.board
                 .running(&self.name, attempt, born, &prepared.image.id, id.clone());
             let note = format!("Started container {:?}", self.name);
-            self.pod.node.events.normal(pod, "Started", note);
+            self.pod.node.events.normal(self.about(pod), "Started", note);
         }
         let replaced = self.accompany(&mut running, pod, container).await;
         let exit = running.exit().await;
@@ -209,7 +217,10 @@ impl Supervisor {
 
     fn cannot_start(&self, pod: &Pod, attempt: i32, born: Timestamp, problem: String) -> End {
         let message = format!("container {:?} cannot be started: {problem}", self.name);
-        self.pod.node.events.warning(pod, "Failed", message.clone());
+        self.pod
+            .node
+            .events
+            .warning(self.about(pod), "Failed", message.clone());
         let termination = ContainerStateTerminated {
             exit_code: CANNOT_START,
             finished_at: Some(Time(Timestamp::now())),
@@ -245,7 +256,7 @@ impl Supervisor {
                 }
                 () = other_image(&mut self.view, self.role, container) => {
                     let note = format!("Container {:?} has another image now: it is replaced", self.name);
-                    self.pod.node.events.normal(pod, "Killing", note);
+                    self.pod.node.events.normal(self.about(pod), "Killing", note);
                     self.terminate(running, Instant::now() + grace(pod)).await;
                     return true;
                 }
@@ -260,12 +271,12 @@ impl Supervisor {
             Finding::Ready => self.board.ready(&self.name, true),
             Finding::Unready(why) => {
                 self.board.ready(&self.name, false);
-                self.pod.node.events.warning(pod, "Unhealthy", why);
+                self.pod.node.events.warning(self.about(pod), "Unhealthy", why);
             }
             Finding::Dead { message, grace: own } => {
                 self.board.ready(&self.name, false);
                 let note = format!("Container {:?}: {message}; it is ended", self.name);
-                self.pod.node.events.warning(pod, "Unhealthy", note);
+                self.pod.node.events.warning(self.about(pod), "Unhealthy", note);
                 return Some(own.unwrap_or_else(|| grace(pod)));
             }
         }

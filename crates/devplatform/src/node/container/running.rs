@@ -121,12 +121,6 @@ impl Running {
         self.executed
     }
 
-    /// What the container status calls this process.
-    pub(super) fn id(&self) -> Option<String> {
-        let entry = self.entry.as_ref()?;
-        Some(format!("process://{}-{}", entry.pid, entry.start_ticks))
-    }
-
     /// Signals the entry; nothing happens if it has ended.
     pub(super) fn signal(&self, signal: Signal) {
         let Some(entry) = &self.entry else { return };

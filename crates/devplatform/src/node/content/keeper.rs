@@ -11,7 +11,8 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 use std::{
-    collections::BTreeMap, fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
+    collections::BTreeMap, fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, sync::Arc,
+    time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -36,6 +37,14 @@ pub(in crate::node) struct Keeper {
     pub(in crate::node) ready: watch::Sender<Option<Result<(), String>>>,
 }
 
+/// Which volume is not complete, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("volume {volume:?}: {source}")]
+struct VolumeError {
+    volume: String,
+    source: ContentError,
+}
+
 struct Token {
     text: String,
     renew_at: Instant,
@@ -52,9 +61,9 @@ impl Keeper {
             };
             let outcome = self.render(&pod, &mut tokens).await;
             let mut wake = tokens.values().map(|token: &Token| token.renew_at).min();
-            match &outcome {
+            match outcome.as_ref().map_err(|error| &error.source) {
                 Ok(()) => pause = FIRST_PAUSE,
-                Err(ContentError::Token { .. } | ContentError::Write { .. }) => {
+                Err(ContentError::Token { .. } | ContentError::Write(_)) => {
                     wake = Some(Instant::now() + pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -75,8 +84,8 @@ impl Keeper {
         }
     }
 
-    fn tell(&self, outcome: Result<(), ContentError>) {
-        if matches!(outcome, Err(ContentError::Pending(_))) {
+    fn tell(&self, outcome: Result<(), VolumeError>) {
+        if matches!(&outcome, Err(error) if matches!(error.source, ContentError::Pending(_))) {
             return;
         }
         let outcome = Some(outcome.map_err(|error| error.to_string()));
@@ -89,34 +98,40 @@ impl Keeper {
         });
     }
 
-    async fn render(&self, pod: &Pod, tokens: &mut BTreeMap<TokenPart, Token>) -> Result<(), ContentError> {
+    async fn render(&self, pod: &Pod, tokens: &mut BTreeMap<TokenPart, Token>) -> Result<(), VolumeError> {
+        for (volume, source) in plan(pod) {
+            let rendered = match source {
+                Source::Empty { in_memory } => empty(&self.folders.empty_dir(&volume, in_memory)),
+                Source::Rendered { parts, default_mode } => {
+                    let folder = self.folders.rendered(&volume);
+                    self.fill(pod, &folder, &parts, default_mode, tokens).await
+                }
+            };
+            rendered.map_err(|source| VolumeError { volume, source })?;
+        }
+        Ok(())
+    }
+
+    async fn fill(
+        &self,
+        pod: &Pod,
+        folder: &Path,
+        parts: &[Part],
+        default_mode: i32,
+        tokens: &mut BTreeMap<TokenPart, Token>,
+    ) -> Result<(), ContentError> {
+        self.renew(pod, parts, tokens).await?;
         let facts = Facts {
             pod,
             pod_ip: self.pod_ip,
             host_ip: self.node.config.address,
         };
-        for (volume, source) in plan(pod) {
-            let written = match source {
-                Source::Empty { in_memory } => {
-                    let folder = self.folders.empty_dir(&volume, in_memory);
-                    fs::create_dir_all(&folder)
-                        .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)))
-                }
-                Source::Rendered { parts, default_mode } => {
-                    self.renew(pod, &parts, tokens).await?;
-                    let texts = tokens
-                        .iter()
-                        .map(|(part, token)| (part.clone(), token.text.clone()))
-                        .collect();
-                    let files = payload(&facts, &parts, default_mode, &self.objects, &texts)?;
-                    replace(&self.folders.rendered(&volume), &files).map(|_| ())
-                }
-            };
-            written.map_err(|error| ContentError::Write {
-                volume,
-                problem: error.to_string(),
-            })?;
-        }
+        let texts = tokens
+            .iter()
+            .map(|(part, token)| (part.clone(), token.text.clone()))
+            .collect();
+        let files = payload(&facts, parts, default_mode, &self.objects, &texts)?;
+        replace(folder, &files).map_err(ContentError::write)?;
         Ok(())
     }
 
@@ -182,4 +197,11 @@ impl Keeper {
             renew_at: Instant::now() + Duration::from_secs(seconds.max(1)),
         })
     }
+}
+
+/// An emptyDir is anybody's to write to, as in a container.
+fn empty(folder: &Path) -> Result<(), ContentError> {
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o777)))
+        .map_err(ContentError::write)
 }

@@ -44,8 +44,14 @@ pub(super) enum ContentError {
     NoResource(String),
     #[error("no token for service account {account}: {problem}")]
     Token { account: String, problem: String },
-    #[error("volume {volume:?} cannot be written: {problem}")]
-    Write { volume: String, problem: String },
+    #[error("it cannot be written: {0}")]
+    Write(String),
+}
+
+impl ContentError {
+    fn write(error: std::io::Error) -> Self {
+        Self::Write(error.to_string())
+    }
 }
 
 /// The look-up that all of them use: `Ok(None)` is an optional object that does not exist.

@@ -1,5 +1,6 @@
 //! The pods of this node: one watch, one worker a pod from its binding to its final DELETE.
 mod context;
+mod life;
 mod publish;
 mod refuse;
 mod status;

@@ -7,6 +7,7 @@
 //!    grace 0 and its UID as precondition. Finalizers are other people's business.
 use super::{
     Listed, PodContext, PodView,
+    life::Life,
     publish::Publisher,
     refuse,
     status::{Failure, Inputs, compute},
@@ -14,13 +15,13 @@ use super::{
 };
 use crate::node::{
     Node, call,
-    container::{Board, Logs, Role, Statuses, StopAt, Supervisor, finished, grace, stopped},
-    content::{Keeper, VolumesReady, references},
+    container::{Board, Logs, Statuses, StopAt, grace},
+    content::{Keeper, references},
+    events::Subject,
     folders::PodFolders,
-    objects::Subscriptions,
 };
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodStatus},
+    api::core::v1::{Pod, PodStatus},
     jiff::Timestamp,
 };
 use kube::{
@@ -219,7 +220,9 @@ impl Worker {
     }
 
     fn refuse(&mut self, reason: &str, message: String) -> Outcome {
-        self.node.events.warning(&self.pod, "Failed", message.clone());
+        self.node
+            .events
+            .warning(Subject::pod(&self.pod), "Failed", message.clone());
         self.failure = Some(Failure {
             reason: reason.to_owned(),
             message,
@@ -275,94 +278,6 @@ impl Worker {
         };
         self.node.registry.list(namespace, name, listed);
         Ok(())
-    }
-}
-
-/// The containers' order: volumes, init containers one by one, then all others together.
-struct Life {
-    context: Arc<PodContext>,
-    view: PodView,
-    board: Board,
-    objects: Subscriptions,
-    logs: BTreeMap<String, Arc<Logs>>,
-    volumes: VolumesReady,
-    stop: StopAt,
-}
-
-impl Life {
-    async fn run(mut self) {
-        let Some(pod) = self.view.borrow().clone() else {
-            return;
-        };
-        let spec = pod.spec.clone().unwrap_or_default();
-        let inits = spec.init_containers.unwrap_or_default();
-        if !self
-            .prepared(&pod, inits.first().or(spec.containers.first()))
-            .await
-        {
-            return;
-        }
-        for container in &inits {
-            self.supervise(Role::Init, container).await;
-            let statuses = self.board.now();
-            let end = statuses.get(&container.name).and_then(finished);
-            if end.is_none_or(|end| end.exit_code != 0) || self.stop.borrow().is_some() {
-                return;
-            }
-        }
-        let mains = spec.containers.iter();
-        futures::future::join_all(mains.map(|container| self.supervise(Role::Main, container))).await;
-    }
-
-    /// Waits for the first answers about objects and for the volumes; false if the pod is to stop first.
-    async fn prepared(&mut self, pod: &Pod, first: Option<&Container>) -> bool {
-        let mut stop = self.stop.clone();
-        let ready = async {
-            self.objects.known().await;
-            loop {
-                let state = self.volumes.borrow_and_update().clone();
-                match state {
-                    Some(Ok(())) => return,
-                    Some(Err(problem)) => {
-                        if let Some(container) = first {
-                            let reason = "ContainerCreating";
-                            self.board.waiting(&container.name, reason, Some(problem.clone()));
-                        }
-                        self.context.node.events.warning(pod, "FailedMount", problem);
-                    }
-                    None => {}
-                }
-                if self.volumes.changed().await.is_err() {
-                    return std::future::pending().await;
-                }
-            }
-        };
-        tokio::select! {
-            _ = stopped(&mut stop) => false,
-            () = ready => true,
-        }
-    }
-
-    async fn supervise(&self, role: Role, container: &Container) {
-        let Some(logs) = self.logs.get(&container.name) else {
-            self.board.waiting(
-                &container.name,
-                "CreateContainerError",
-                Some("its logs cannot be kept: the node's disk is not writable".to_owned()),
-            );
-            return;
-        };
-        let supervisor = Supervisor {
-            pod: self.context.clone(),
-            view: self.view.clone(),
-            role,
-            name: container.name.clone(),
-            objects: self.objects.clone(),
-            logs: logs.clone(),
-            board: self.board.clone(),
-            stop: self.stop.clone(),
-        };
-        supervisor.run().await;
     }
 }
 
