@@ -58,6 +58,11 @@ struct OfRequest {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMethod {
+    method: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfWatch {
     kind: String,
 }
@@ -89,7 +94,7 @@ struct Families {
     longest: Family<OfQueue, Seconds>,
     requeue: Family<OfRequeue, Counter>,
     requests: Family<OfRequest, Counter>,
-    request_time: Family<OfRequest, Histogram, fn() -> Histogram>,
+    request_time: Family<OfMethod, Histogram, fn() -> Histogram>,
     watches: Family<OfWatch, Gauge>,
     watch_restarts: Family<OfWatch, Counter>,
     undecodable: Family<OfWatch, Counter>,
@@ -179,6 +184,10 @@ pub(crate) fn request(method: &http::Method, host: &str, code: &str, took: Durat
         host: host.to_owned(),
     };
     PROCESS.families.requests.get_or_create(&labels).inc();
+    // Without hosts: they come and go with tenants, and each would keep a whole histogram.
+    let labels = OfMethod {
+        method: method.to_string(),
+    };
     PROCESS
         .families
         .request_time

@@ -3,6 +3,7 @@
 //!
 //! Lost information is never deletion: only a watch DELETE or a *complete* list that lacks the object is reported.
 mod decode;
+mod pace;
 mod store;
 
 pub use store::{Store, Undecodable};
@@ -11,6 +12,7 @@ use crate::{fault::chain, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
 use kube::{Api, Resource, ResourceExt, runtime::watcher};
+use pace::paced;
 use serde::de::DeserializeOwned;
 use std::{collections::HashSet, fmt::Debug, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use store::Name;
@@ -120,8 +122,8 @@ where
         on_change,
     };
     let decoding = match api.namespace() {
-        Some(namespace) => Api::namespaced_with(api.clone().into_client(), namespace, dyntype),
-        None => Api::all_with(api.into_client(), dyntype),
+        Some(namespace) => Api::namespaced_with(paced(api.clone().into_client()), namespace, dyntype),
+        None => Api::all_with(paced(api.into_client()), dyntype),
     };
     tokio::spawn(async move {
         let _ended = shutdown.run_until_cancelled(watch.run(decoding, config)).await;
@@ -211,13 +213,10 @@ where
                 object.meta_mut().managed_fields = None;
                 let (object, first) = (Arc::new(object), !self.store.is_synced());
                 let old = self.store.insert(name, object.clone());
-                if old
-                    .as_ref()
-                    .is_some_and(|old| old.resource_version() == object.resource_version())
-                {
-                    return;
-                }
                 match old {
+                    Some(old)
+                        if old.uid() == object.uid()
+                            && old.resource_version() == object.resource_version() => {}
                     Some(old) if old.uid() != object.uid() => {
                         self.report(Change::Deleted { object: old });
                         self.report(Change::Applied {

@@ -23,7 +23,11 @@ use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneSyncService, uti
 /// To a TCP connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// To the head of any answer, and to the end of one that is not streamed.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = if cfg!(test) {
+    Duration::from_millis(300)
+} else {
+    Duration::from_secs(30)
+};
 /// A silent peer is asked after this time, and given up after three unanswered questions.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_PROBE: Duration = Duration::from_secs(8);
@@ -169,7 +173,65 @@ fn install_crypto_provider() {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What a server does with a request.
+    async fn server(answer: &'static str, then_silent: bool) -> http::Uri {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                if !matches!(stream.read(&mut request).await, Ok(1..)) {
+                    continue;
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if then_silent {
+                    std::mem::forget(stream);
+                }
+            }
+        });
+        uri
+    }
+
+    async fn ask(server: &http::Uri, path_and_query: &str) -> Result<Reply, BoxError> {
+        let config = Config::new(server.clone());
+        let stack = Transport::new(&config).unwrap().stack(&config).unwrap();
+        let request = Request::get(path_and_query).body(Body::empty()).unwrap();
+        stack.oneshot(request).await
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_is_given_up_but_a_watch_may_be_silent() {
+        let mute = server("", true).await;
+        let start = Instant::now();
+        assert!(
+            ask(&mute, "/api")
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("did not answer within")
+        );
+        let half = server("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", true).await;
+        assert!(ask(&half, "/api").await.is_err());
+        assert!(start.elapsed() < Duration::from_secs(3));
+        let mut watch = ask(&half, "/api/v1/pods?watch=true").await.unwrap().into_body();
+        assert_eq!(watch.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+        assert!(
+            tokio::time::timeout(2 * ANSWER, watch.frame()).await.is_err(),
+            "it stays open"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_truncated_answer_is_an_error() {
+        let cut = server("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false).await;
+        assert!(ask(&cut, "/api").await.is_err());
+    }
 
     #[tokio::test]
     async fn a_closed_gate_stops_writes_but_not_reads_nor_the_lease() {

@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
 use k8s_openapi::api::core::v1::ConfigMap;
+use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::sync::Mutex;
+use std::{collections::HashMap, sync::Mutex};
 use watcher::Event;
 
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -143,4 +144,110 @@ fn a_panic_of_the_observer_costs_one_change() {
     list(&mut watch, &[object("a", "1", "10")]);
     assert!(store.is_synced());
     assert_eq!(store.len(), 1);
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    List {
+        objects: Vec<(u8, u8, u8)>,
+        complete: bool,
+    },
+    Apply {
+        name: u8,
+        uid: u8,
+        version: u8,
+        broken: bool,
+    },
+    Delete {
+        name: u8,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let objects = prop::collection::btree_map(0..5_u8, (0..3_u8, 0..4_u8), 0..5).prop_map(|objects| {
+        objects
+            .into_iter()
+            .map(|(name, (uid, version))| (name, uid, version))
+            .collect()
+    });
+    prop_oneof![
+        (objects, any::<bool>()).prop_map(|(objects, complete)| Op::List { objects, complete }),
+        (0..5_u8, 0..3_u8, 0..4_u8, prop::bool::weighted(0.2)).prop_map(|(name, uid, version, broken)| {
+            Op::Apply {
+                name,
+                uid,
+                version,
+                broken,
+            }
+        }),
+        (0..5_u8).prop_map(|name| Op::Delete { name }),
+    ]
+}
+
+fn numbered(name: u8, uid: u8, version: u8) -> Value {
+    object(&name.to_string(), &uid.to_string(), &version.to_string())
+}
+
+proptest! {
+    /// Whoever replays the changes holds what the store holds; nothing leaves but by a DELETE or a complete list; an
+    /// object that was replaced is reported as gone first.
+    #[test]
+    fn changes_tell_the_whole_truth(ops in prop::collection::vec(op(), 1..40)) {
+        let replayed = Arc::new(Mutex::new(HashMap::<String, String>::new()));
+        let replay = replayed.clone();
+        let store = Store::<ConfigMap>::new();
+        let mut watch = Watch {
+            cluster: "test".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            metrics: WatchMetrics::new("ConfigMap"),
+            store: store.clone(),
+            listed: HashSet::new(),
+            on_change: move |change: Change<ConfigMap>| {
+                let meta = &change.object().metadata;
+                let (name, uid) = (meta.name.clone().unwrap(), meta.uid.clone().unwrap());
+                let mut replay = replay.lock().unwrap();
+                match change {
+                    Change::Applied { old, .. } => {
+                        let known = replay.insert(name, uid.clone());
+                        assert_eq!(known.is_some(), old.is_some());
+                        assert!(known.is_none_or(|known| known == uid), "replaced without a deletion");
+                    }
+                    Change::Deleted { .. } => assert_eq!(replay.remove(&name), Some(uid)),
+                }
+            },
+        };
+        for op in ops {
+            let before: HashSet<_> = store.all().iter().map(|map| map.name_any()).collect();
+            let mut may_leave = HashSet::new();
+            match op {
+                Op::List { objects, complete } => {
+                    watch.take(Event::Init);
+                    for (name, uid, version) in &objects {
+                        watch.take(Event::InitApply(decoded(numbered(*name, *uid, *version))));
+                    }
+                    if complete {
+                        watch.take(Event::InitDone);
+                        may_leave.extend(before.iter().cloned());
+                        for (name, ..) in objects {
+                            may_leave.remove(&name.to_string());
+                        }
+                    }
+                }
+                Op::Apply { name, uid, version, broken } => {
+                    let mut value = numbered(name, uid, version);
+                    if broken {
+                        value["data"] = json!(7);
+                    }
+                    watch.take(Event::Apply(decoded(value)));
+                }
+                Op::Delete { name } => {
+                    watch.take(Event::Delete(decoded(numbered(name, 0, 0))));
+                    may_leave.insert(name.to_string());
+                }
+            }
+            let held: HashMap<_, _> = store.all().iter().map(|map| (map.name_any(), map.uid().unwrap())).collect();
+            prop_assert!(before.iter().all(|name| held.contains_key(name) || may_leave.contains(name)));
+            prop_assert_eq!(&held, &*replayed.lock().unwrap());
+        }
+    }
 }

@@ -1,0 +1,99 @@
+//! Keeps a watch from being opened again and again by a server, or a proxy, that ends each one at once.
+//!
+//! kube's watcher opens the next watch by itself when one ends without an error, and never pauses: its errors are the
+//! only thing that a back-off outside of the stream sees.
+use http::Request;
+use kube::{Client, client::Body};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// A watch that ended sooner after its start did not serve.
+const TOO_SHORT: Duration = Duration::from_secs(5);
+const BASE: Duration = Duration::from_millis(200);
+const MAX: Duration = Duration::from_secs(30);
+
+/// The watches of one stream, one after the other.
+#[derive(Debug, Default)]
+struct Pace {
+    started: Option<Instant>,
+    short: u32,
+}
+
+impl Pace {
+    /// How long to wait before the next watch is opened; `jitter` is uniform in 0..1.
+    fn pause(&mut self, now: Instant, jitter: f64) -> Duration {
+        match self.started.take() {
+            Some(started) if now.duration_since(started) < TOO_SHORT => {
+                self.short = self.short.saturating_add(1)
+            }
+            Some(_) => self.short = 0,
+            // The last try did not even start: the error is waited for elsewhere.
+            None => return Duration::ZERO,
+        }
+        match self.short {
+            0 | 1 => Duration::ZERO,
+            short => BASE
+                .saturating_mul(1 << (short - 1).min(10))
+                .min(MAX)
+                .mul_f64(jitter),
+        }
+    }
+}
+
+/// The same client, for one watcher.
+pub(super) fn paced(client: Client) -> Client {
+    let pace = Arc::new(Mutex::new(Pace::default()));
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, pace) = (client.clone(), pace.clone());
+        async move {
+            let lock = || pace.lock().unwrap_or_else(PoisonError::into_inner);
+            if !request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("watch=true"))
+            {
+                return client.send(request).await;
+            }
+            let pause = lock().pause(Instant::now(), rand::random());
+            tokio::time::sleep(pause).await;
+            let answer: http::Response<Body> = client.send(request).await?;
+            if answer.status().is_success() {
+                lock().started = Some(Instant::now());
+            }
+            Ok(answer)
+        }
+    });
+    Client::new(service, namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_that_end_at_once_are_opened_ever_more_slowly() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            pauses.push(pace.pause(now, 1.0).as_millis());
+            pace.started = Some(now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(
+            pauses,
+            [
+                0, 0, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 30000
+            ]
+        );
+        now += TOO_SHORT;
+        assert_eq!(pace.pause(now, 1.0), Duration::ZERO);
+        assert_eq!(
+            pace.pause(now, 1.0),
+            Duration::ZERO,
+            "a watch that did not start is no short one"
+        );
+    }
+}
