@@ -32,7 +32,7 @@ pub(crate) async fn onboarding_kubeconfig(platform: &Platform) -> anyhow::Result
         .await
         .context("openMCP is not installed on this platform: `openmcp dev up` installs it")?;
     let requests: Api<AccessRequest> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let ended = |it: &AccessRequest| (it.granted_secret().is_some() || it.is_denied()).then_some(());
+    let ended = |it: &AccessRequest| it.granted_secret().is_some() || it.is_denied();
     let request = wait_for(&requests, REQUEST, ended).await?;
     let Some(secret) = request.granted_secret() else {
         bail!("the AccessRequest {SYSTEM_NAMESPACE}/{REQUEST} was denied: its conditions say why");

@@ -87,25 +87,19 @@ pub(crate) async fn install(
         .apply(&client)
         .await?;
     let providers: Api<ClusterProvider> = Api::all(client.clone());
-    wait_for(&providers, CLUSTER_PROVIDER, |it| {
-        phase(it.status.as_ref()?.deployment.phase.as_deref(), "Ready")
-    })
-    .await?;
+    wait_for(&providers, CLUSTER_PROVIDER, provider_is_ready).await?;
     steps.done("ClusterProvider hosted", "Ready", since);
 
     let since = Instant::now();
     let clusters: Api<Cluster> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    wait_for(&clusters, ONBOARDING_CLUSTER, |it| {
-        phase(Some(&it.status.as_ref()?.phase), "Ready")
-    })
-    .await?;
+    wait_for(&clusters, ONBOARDING_CLUSTER, cluster_is_ready).await?;
     let onboarding = onboarding_kubeconfig(platform).await?;
     steps.done("onboarding cluster", &onboarding.display().to_string(), since);
 
     // The operator is ready when ControlPlanes are served on onboarding and its policies deny what they should.
     let since = Instant::now();
     let deployments: Api<Deployment> = Api::namespaced(client, SYSTEM_NAMESPACE);
-    wait_for(&deployments, OPERATOR, |it| is_available(it).then_some(())).await?;
+    wait_for(&deployments, OPERATOR, is_available).await?;
     steps.done("openMCP operator", "tenants can order", since);
     Ok(())
 }
@@ -120,8 +114,19 @@ fn is_available(deployment: &Deployment) -> bool {
         && status.available_replicas == status.replicas
 }
 
-fn phase(is: Option<&str>, wanted: &str) -> Option<()> {
-    (is == Some(wanted)).then_some(())
+/// True when the operator says so of this generation, not of an earlier build.
+fn provider_is_ready(provider: &ClusterProvider) -> bool {
+    let status = provider.status.as_ref().map(|status| &status.deployment);
+    status.is_some_and(|status| {
+        status.phase.as_deref() == Some("Ready")
+            && Some(status.observed_generation) == provider.metadata.generation
+    })
+}
+
+fn cluster_is_ready(cluster: &Cluster) -> bool {
+    cluster.status.as_ref().is_some_and(|status| {
+        status.phase == "Ready" && Some(status.observed_generation) == cluster.metadata.generation
+    })
 }
 
 /// What the `${…}` parts of the manifests stand for.
@@ -203,11 +208,10 @@ async fn drop_outdated_init(client: &Client, build: &str) -> anyhow::Result<()> 
 
 async fn initialized(client: &Client) -> anyhow::Result<()> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let job = wait_for(&jobs, OPERATOR_INIT, |job| {
-        let ended = ["Complete", "Failed"]
+    let job = wait_for(&jobs, OPERATOR_INIT, |job: &Job| {
+        ["Complete", "Failed"]
             .iter()
-            .any(|end| has_condition(job.status.as_ref(), end));
-        ended.then_some(())
+            .any(|end| has_condition(job.status.as_ref(), end))
     })
     .await?;
     if has_condition(job.status.as_ref(), "Failed") {

@@ -10,17 +10,13 @@ use tokio::time::timeout;
 /// A part of openMCP that is not ready after this will not be.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until `ready` answers `Some`, also while the object does not exist yet.
-pub(super) async fn wait_for<K>(
-    api: &Api<K>,
-    name: &str,
-    ready: impl Fn(&K) -> Option<()>,
-) -> anyhow::Result<K>
+/// Waits until `ready` says so, also while the object does not exist yet.
+pub(super) async fn wait_for<K>(api: &Api<K>, name: &str, ready: impl Fn(&K) -> bool) -> anyhow::Result<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
 {
     let kind = K::kind(&());
-    let condition = |object: Option<&K>| object.is_some_and(|object| ready(object).is_some());
+    let condition = |object: Option<&K>| object.is_some_and(&ready);
     if let Ok(object) = timeout(PATIENCE, await_condition(api.clone(), name, condition)).await {
         return object?.with_context(|| format!("{kind} {name} was deleted meanwhile"));
     }
