@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration, time::Instant};
 
-/// A namespace of its own for a scene; gone when the scene has ended well.
+/// A namespace of its own for a scene; deleted when the scene has ended well.
 struct Scene {
     client: Client,
     namespace: String,

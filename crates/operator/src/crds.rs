@@ -1,4 +1,5 @@
 //! Installing CRDs: never a newer one by an older, and done only when the API server serves them.
+use futures::future::try_join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, ResourceExt,
@@ -37,52 +38,46 @@ pub(crate) async fn install(
     crds: Vec<CustomResourceDefinition>,
 ) -> Result<(), CrdError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut names = Vec::new();
-    for mut crd in crds {
-        let name = crd.name_any();
-        let live = api
-            .get_metadata_opt(&name)
+    try_join_all(crds.into_iter().map(|crd| install_one(&api, manager, crd)))
+        .await
+        .map(drop)
+}
+
+async fn install_one(
+    api: &Api<CustomResourceDefinition>,
+    manager: &str,
+    mut crd: CustomResourceDefinition,
+) -> Result<(), CrdError> {
+    let name = crd.name_any();
+    let failed = |doing| {
+        let name = name.clone();
+        move |source| CrdError::Api { doing, name, source }
+    };
+    let live = api.get_metadata_opt(&name).await.map_err(failed("read"))?;
+    let live = live.and_then(|live| live.annotations().get(INSTALLED_VERSION).cloned());
+    let ours = env!("CARGO_PKG_VERSION");
+    if live.as_deref().is_some_and(|live| is_newer(live, ours)) {
+        tracing::warn!(
+            crd = name,
+            live,
+            ours,
+            "a newer version of this CRD is installed: left as it is"
+        );
+    } else {
+        crd.annotations_mut()
+            .insert(INSTALLED_VERSION.to_owned(), ours.to_owned());
+        let params = PatchParams::apply(manager).force();
+        api.patch(&name, &params, &Patch::Apply(&crd))
             .await
-            .map_err(|source| CrdError::Api {
-                doing: "read",
-                name: name.clone(),
-                source,
-            })?;
-        let live_version = live
-            .as_ref()
-            .and_then(|l| l.annotations().get(INSTALLED_VERSION).cloned());
-        let ours = env!("CARGO_PKG_VERSION");
-        if live_version.as_deref().is_some_and(|live| is_newer(live, ours)) {
-            tracing::warn!(
-                crd = name,
-                live = live_version,
-                ours,
-                "a newer version of this CRD is installed: left as it is"
-            );
-        } else {
-            crd.annotations_mut()
-                .insert(INSTALLED_VERSION.to_owned(), ours.to_owned());
-            let params = PatchParams::apply(manager).force();
-            api.patch(&name, &params, &Patch::Apply(&crd))
-                .await
-                .map_err(|source| CrdError::Api {
-                    doing: "apply",
-                    name: name.clone(),
-                    source,
-                })?;
-            tracing::info!(crd = name, "applied");
-        }
-        names.push(name);
+            .map_err(failed("apply"))?;
+        tracing::info!(crd = name, "applied");
     }
-    for name in names {
-        let established = await_condition(api.clone(), &name, conditions::is_crd_established());
-        match tokio::time::timeout(PATIENCE, established).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(source)) => return Err(CrdError::Watch { name, source }),
-            Err(_) => return Err(CrdError::NotEstablished { name }),
-        }
+    let established = await_condition(api.clone(), &name, conditions::is_crd_established());
+    match tokio::time::timeout(PATIENCE, established).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(source)) => Err(CrdError::Watch { name, source }),
+        Err(_) => Err(CrdError::NotEstablished { name }),
     }
-    Ok(())
 }
 
 /// Compares `major.minor.patch`; what is no such version is never newer.

@@ -94,6 +94,36 @@ impl Stage {
         Ok(())
     }
 
+    /// Runs kubectl and shows and returns only the lines that contain one of the words.
+    pub(super) async fn grep(&self, who: &Person, arguments: &[&str], words: &[&str]) -> Result<Vec<String>> {
+        let started = Instant::now();
+        let (success, output) = self.quietly(who, arguments).await?;
+        self.announce(who, &[arguments, &["|", "grep", "-E", &words.join("|")]].concat());
+        if !success {
+            bail!(
+                "`kubectl {}` as {}: {}",
+                arguments.join(" "),
+                who.name,
+                output.trim()
+            );
+        }
+        let found: Vec<String> = output
+            .lines()
+            .filter(|line| words.iter().any(|word| line.contains(word)))
+            .map(str::to_string)
+            .collect();
+        self.show(
+            if found.is_empty() {
+                "(nothing)".to_string()
+            } else {
+                found.join("\n")
+            }
+            .as_str(),
+            started.elapsed(),
+        );
+        Ok(found)
+    }
+
     /// Waits with `kubectl wait`; prints the time, and what `tell` (a jsonpath) shows afterwards.
     pub(super) async fn wait(
         &self,
@@ -186,7 +216,7 @@ impl Stage {
         let shown: Vec<String> = arguments
             .iter()
             .map(|a| {
-                if a.contains([' ', '{', '[', '|', '\'', '"']) {
+                if a.len() > 1 && a.contains([' ', '{', '[', '|', '\'', '"']) {
                     format!("'{a}'")
                 } else {
                     (*a).to_string()
@@ -194,7 +224,7 @@ impl Stage {
             })
             .collect();
         println!(
-            "   {:<15}{}",
+            "   {:<17}{}",
             format!("{}:", who.name),
             self.bold(&format!("kubectl {}", shown.join(" ")))
         );

@@ -204,17 +204,11 @@ pub(super) async fn breakage(stage: &Stage, people: &People) -> Result<()> {
     broken(stage, owner, &scale, &deployments, "kro", one_replica).await?;
 
     let mcp = &people.on_mcp;
-    let label = ["clusterroles", "-l", "app.kubernetes.io/managed-by=kro"];
-    let role = stage.read(mcp, &label, "{.items[0].metadata.name}").await?;
+    let role = "kro:controller:static";
     let roles = objects(mcp, "rbac.authorization.k8s.io", "ClusterRole", "").await?;
-    broken(
-        stage,
-        mcp,
-        &["delete", "clusterrole", &role],
-        &roles,
-        &role,
-        |_| true,
-    )
+    broken(stage, mcp, &["delete", "clusterrole", role], &roles, role, |_| {
+        true
+    })
     .await?;
 
     stage.say("The tenant reads what was repaired in the Events of its object:");
@@ -297,32 +291,22 @@ pub(super) async fn departure(stage: &Stage, people: &People) -> Result<()> {
         )
         .await?;
 
+    stage
+        .kubectl(owner, &["delete", "-f", "examples/kro/rbac.yaml"])
+        .await?;
+    stage
+        .kubectl(owner, &["delete", "configmap", "kro-0.9.4", "-n", SYSTEM])
+        .await?;
+
     stage.chapter("Nothing is left");
-    nothing(stage, owner, &["inventories", "-A"]).await?;
-    nothing(
-        stage,
-        owner,
-        &["clusters.clusters.openmcp.cloud", "-A", "-o", "name"],
-    )
-    .await?;
-    nothing(
-        stage,
-        owner,
-        &[
-            "deployments,jobs,pods,serviceaccounts",
-            "-n",
-            SYSTEM,
-            "-o",
-            "name",
-        ],
-    )
-    .await?;
-    nothing(
-        stage,
-        owner,
-        &["namespaces,clusterroles,clusterrolebindings,crds", "-o", "name"],
-    )
-    .await
+    for kinds in [
+        "namespaces,clusterroles,clusterrolebindings,customresourcedefinitions",
+        "inventories,clusters.clusters.openmcp.cloud,clusterrequests,accessrequests",
+        "deployments,jobs,pods,serviceaccounts,secrets,roles,rolebindings,services",
+    ] {
+        nothing(stage, owner, kinds).await?;
+    }
+    Ok(())
 }
 
 /// Breaks an object by a kubectl command and prints how long it stayed broken.
@@ -342,13 +326,15 @@ async fn broken(
     Ok(())
 }
 
-/// Lists kinds and fails if anything of kro or of the tenant's control plane is among them.
-async fn nothing(stage: &Stage, who: &Person, kinds: &[&str]) -> Result<()> {
-    let output = stage.kubectl(who, &[&["get"], kinds].concat()).await?;
-    let left: Vec<&str> = output
-        .lines()
-        .filter(|l| l.contains("kro") || l.contains("mcp--") || l.contains("sample"))
-        .collect();
+/// Fails if anything of kro or of the tenant's control plane is among the objects of these kinds.
+async fn nothing(stage: &Stage, who: &Person, kinds: &str) -> Result<()> {
+    let left = stage
+        .grep(
+            who,
+            &["get", kinds, "-A", "-o", "name"],
+            &["kro", "mcp--", "sample"],
+        )
+        .await?;
     if left.is_empty() {
         Ok(())
     } else {

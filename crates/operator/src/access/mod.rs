@@ -4,6 +4,8 @@
 //! `plan` decides, purely; `reconcile` is the effects. It issues no credentials and never talks to the cluster itself.
 mod plan;
 mod reconcile;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use reconcile::Access;
 

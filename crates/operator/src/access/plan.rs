@@ -5,10 +5,14 @@ use kube::ResourceExt;
 use openmcp_api::{
     clusters::{AccessRequest, Cluster, ClusterProfile, ClusterRequest},
     common::{ObjectReference, phase},
+    conditions,
     duration::InvalidDuration,
     keys::{finalizers, labels},
 };
 use std::time::Duration;
+
+/// The condition that says whether it is known who serves the request.
+pub(super) const RESOLVED: &str = "Resolved";
 
 /// A foreign provider that cannot find the Cluster of a deleted AccessRequest may never let go of it; after this long it
 /// is released.
@@ -125,7 +129,9 @@ pub(super) fn must_be_pending(access: &AccessRequest) -> bool {
             let current = Some(status.observed_generation) == access.metadata.generation;
             match status.phase.as_str() {
                 phase::PENDING => false,
-                phase::GRANTED | phase::DENIED => !current,
+                phase::GRANTED => !current,
+                // What this controller denied, because it led nowhere, is asked for again when it leads somewhere.
+                phase::DENIED => !current || !conditions::is_true(&status.conditions, RESOLVED),
                 _ => true,
             }
         }

@@ -1,7 +1,7 @@
 //! The effects of the plan on one AccessRequest.
 use super::{
     NAME,
-    plan::{self, Orphan, Target},
+    plan::{self, Orphan, RESOLVED, Target},
 };
 use crate::{
     meta::{self, Operation, is_deleting},
@@ -28,9 +28,6 @@ use openmcp_reconcile::{
 };
 use serde_json::json;
 use std::sync::Arc;
-
-/// The condition that says whether it is known who serves the request.
-const RESOLVED: &str = "Resolved";
 
 /// Reconciles AccessRequests.
 pub(crate) struct Access {

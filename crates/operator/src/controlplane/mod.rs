@@ -9,6 +9,8 @@ mod create;
 mod delete;
 mod desired;
 mod reconcile;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use reconcile::Reconcile;
 

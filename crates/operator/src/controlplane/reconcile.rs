@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use kube::Api;
 use openmcp_api::{
     ControlPlane,
+    conditions::control_plane::ALL_ACCESS_READY,
     control_plane::ControlPlaneStatus,
     keys::{finalizers, labels},
 };
@@ -174,7 +175,8 @@ impl Reconcile {
             events,
             action: "Reconcile",
         };
-        for observed in next.iter().filter(|c| c.status == Some(false)) {
+        let tells = |c: &&Observed| c.status == Some(false) && c.type_ != ALL_ACCESS_READY;
+        for observed in next.iter().filter(tells) {
             report.transition(
                 control_plane,
                 &live.conditions,

@@ -9,6 +9,8 @@ mod effects;
 mod reconcile;
 mod state;
 mod status;
+#[cfg(test)]
+mod tests;
 mod uninstall;
 
 pub(crate) use reconcile::Install;

@@ -147,7 +147,7 @@ impl Uninstall<'_> {
             self.effects.start_run().await?;
         }
         Ok(Removal::Waiting(format!(
-            "{} still in use: {}. It keeps running until they are deleted.",
+            "still needed by {}: {}. It keeps running until nothing needs it any more.",
             count(needed_by.len()),
             named(needed_by)
         )))
@@ -163,7 +163,7 @@ impl Uninstall<'_> {
                 let appeared = onboarding.kinds.list_now(kind).await?;
                 if !appeared.is_empty() {
                     return Ok(Err(format!(
-                        "{} made while the provider was stopped: {}. It is started again.",
+                        "{} appeared while the provider was being stopped: {}. It is started again.",
                         count(appeared.len()),
                         named(&appeared)
                     )));
@@ -257,9 +257,9 @@ async fn delete_crds(
 
 fn count(n: usize) -> String {
     if n == 1 {
-        "1 object is".to_owned()
+        "1 object".to_owned()
     } else {
-        format!("{n} objects are")
+        format!("{n} objects")
     }
 }
 

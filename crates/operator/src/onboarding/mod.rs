@@ -8,6 +8,8 @@ pub(crate) mod policies;
 mod reconcile;
 mod requests;
 mod roles;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use kinds::{Kinds, Objects, registered};
 pub(crate) use reconcile::Bootstrap;

@@ -107,8 +107,8 @@ pub(crate) struct CrdVersion {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct CrdStatus {
-    #[serde(default)]
-    pub conditions: Vec<CrdCondition>,
+    /// `null` for a moment after the CRD was made.
+    pub conditions: Option<Vec<CrdCondition>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -126,6 +126,7 @@ impl Crd {
                 .status
                 .conditions
                 .iter()
+                .flatten()
                 .any(|c| c.type_ == "Established" && c.status == "True")
     }
 

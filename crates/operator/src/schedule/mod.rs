@@ -6,6 +6,8 @@
 //! made, nor how access to them is granted.
 mod plan;
 mod reconcile;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub(crate) use reconcile::Schedule;
