@@ -6,7 +6,7 @@
 //! | no | bears our mark | apply, its UID, force=true | ours again, after a crash before its UID was written |
 //! | no | foreign | the same; it answers 409 and changes nothing | `ForeignObject`, unless adoption is allowed |
 //! | yes | same UID | apply, UID, force=true | 200 |
-//! | yes | absent or another UID | the same; it answers 409 | as without a UID |
+//! | yes | absent or another UID | the same; it answers 409 or 422 | as without a UID |
 //!
 //! Objects are never made by POST: that would leave a second owner of each field that never lets go.
 use crate::{
@@ -14,7 +14,8 @@ use crate::{
     apply::Mark,
     children::{Address, Adoption},
     digest::{is_apply_entry, managed_fields, segments},
-    raw::{self, Answer},
+    raw,
+    request::Answer,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -96,11 +97,16 @@ impl Target<'_> {
             object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
         }
         let answer = self.send(true, &object).await?;
-        if answer.status != StatusCode::CONFLICT {
-            return answer.into_object(&self.doing()).map(Some);
+        if answer.status.is_success() {
+            return answer.into_success(self.doing()).map(Some);
+        }
+        // 409 where the object is absent, 422 about metadata.uid where another one has its name: both are this.
+        let fault = answer.fault(self.doing());
+        if fault.reason != "Conflict" {
+            return Err(fault);
         }
         match raw::get_metadata(self.client, self.address).await? {
-            Some(meta) if meta["metadata"]["uid"] == uid => Err(self.changed_meanwhile()),
+            Some(meta) if meta["metadata"]["uid"] == uid => Err(fault),
             _ => Ok(None),
         }
     }
@@ -112,9 +118,9 @@ impl Target<'_> {
         object["metadata"]["resourceVersion"] = Value::from("1");
         let answer = self.send(false, &object).await?;
         match answer.status {
-            StatusCode::CREATED => Ok(Some(answer.body)),
+            StatusCode::CREATED => answer.into_success(self.doing()).map(Some),
             StatusCode::CONFLICT => Ok(None),
-            _ => answer.into_object(&self.doing()).and(Err(self.changed_meanwhile())),
+            _ => Err(answer.fault(self.doing())),
         }
     }
 
@@ -159,7 +165,7 @@ impl Target<'_> {
         }
         self.send(true, &bare)
             .await?
-            .into_object(&format!("release {}", self.address))
+            .into_success(format!("release {}", self.address))
             .map(drop)
     }
 

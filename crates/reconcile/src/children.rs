@@ -5,6 +5,7 @@
 //! by wave, pruned by UID, removed by the inventory alone. It knows Kubernetes objects and field managers; it
 //! must not know whose children they are or what they are for.
 mod converge;
+mod counters;
 mod damper;
 mod drift;
 mod kinds;

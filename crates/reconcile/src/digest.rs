@@ -55,6 +55,9 @@ pub struct Digester {
     seed: u64,
 }
 
+/// Field trees, one a manager.
+type Trees<'a> = Vec<&'a Map<String, Value>>;
+
 impl Digester {
     /// `key` is any text that tenants cannot read: they write what is hashed, and must not be able to search for
     /// two values with one digest.
@@ -93,10 +96,7 @@ impl Digester {
     }
 
     /// The field trees of our apply entries, and those of everybody else.
-    fn split_owners<'a>(
-        &self,
-        body: &'a Value,
-    ) -> (Vec<&'a Map<String, Value>>, Vec<&'a Map<String, Value>>) {
+    fn split_owners<'a>(&self, body: &'a Value) -> (Trees<'a>, Trees<'a>) {
         let (mut ours, mut others) = (Vec::new(), Vec::new());
         for entry in managed_fields(body) {
             let Some(tree) = entry["fieldsV1"].as_object() else {
@@ -217,9 +217,6 @@ fn walk(
     path: &mut Vec<String>,
     hash: &mut Hash,
 ) {
-    if ignored.iter().any(|ignored| ignored.iter().eq(path.iter())) {
-        return;
-    }
     if tree.keys().all(|key| key == ".") {
         match at.value {
             None => hash.tag(b'-'),
@@ -231,13 +228,16 @@ fn walk(
     let mut keys: Vec<&String> = tree.keys().collect();
     keys.sort_unstable();
     for key in keys {
-        hash.bytes(b'(', key.as_bytes());
-        if let Some(subtree) = tree[key.as_str()].as_object().filter(|_| key != ".") {
-            path.push(segment_of(key));
-            walk(subtree, &at.step(key), ignored, path, hash);
-            path.pop();
+        path.push(segment_of(key));
+        // Whether it is owned does not count either: whoever changes it takes it over.
+        if !ignored.iter().any(|ignored| ignored.iter().eq(path.iter())) {
+            hash.bytes(b'(', key.as_bytes());
+            if let Some(subtree) = tree[key.as_str()].as_object().filter(|_| key != ".") {
+                walk(subtree, &at.step(key), ignored, path, hash);
+            }
+            hash.tag(b')');
         }
-        hash.tag(b')');
+        path.pop();
     }
 }
 
@@ -288,6 +288,7 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
 
@@ -369,6 +370,8 @@ mod tests {
         ignoring(&mut before);
         ignoring(&mut after);
         after["spec"]["replicas"] = json!(5);
+        let owned = after["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].as_object_mut();
+        owned.unwrap().remove("f:replicas");
         container(&mut after)["image"] = json!("kro:2");
         assert_eq!(digester().of_owned(&before), digester().of_owned(&after));
         container(&mut after)["args"] = json!([]);

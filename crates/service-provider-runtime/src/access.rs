@@ -30,6 +30,15 @@ impl ClusterName {
         }
     }
 
+    /// How it is called to people.
+    pub(crate) fn title(&self) -> String {
+        let what = match self.role {
+            Role::Mcp => "the ControlPlane",
+            Role::Workload => "the workload cluster",
+        };
+        format!("{what} (Cluster {}/{})", self.namespace, self.name)
+    }
+
     pub(crate) fn reference(&self) -> ObjectReference {
         ObjectReference::new(&*self.namespace, &*self.name)
     }
@@ -43,7 +52,9 @@ impl fmt::Display for ClusterName {
 
 /// A cluster name that this build does not understand.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no cluster of an inventory: expected mcp/<namespace>/<name> or workload/<namespace>/<name>")]
+#[error(
+    "{0:?} is no cluster of an inventory: expected mcp/<namespace>/<name> or workload/<namespace>/<name>"
+)]
 pub(crate) struct UnknownClusterName(String);
 
 impl FromStr for ClusterName {
@@ -73,7 +84,10 @@ mod tests {
 
     #[test]
     fn a_cluster_name_reads_back() {
-        let name = ClusterName::new(Role::Workload, &ObjectReference::new("openmcp-system", "workload-x"));
+        let name = ClusterName::new(
+            Role::Workload,
+            &ObjectReference::new("openmcp-system", "workload-x"),
+        );
         assert_eq!(name.to_string().parse::<ClusterName>().ok(), Some(name));
         assert!("elsewhere/a/b".parse::<ClusterName>().is_err());
     }

@@ -123,12 +123,17 @@ async fn init<P: ServiceProvider>(cli: &Cli) -> Result<(), MainError> {
     Ok(())
 }
 
-async fn serve<P: ServiceProvider>(provider: P, cli: &Cli, shutdown: CancellationToken) -> Result<(), MainError> {
+async fn serve<P: ServiceProvider>(
+    provider: P,
+    cli: &Cli,
+    shutdown: CancellationToken,
+) -> Result<(), MainError> {
     let names = Names::of::<P>(&cli.provider_name, &cli.pod_namespace);
     let platform = Connection::infer(&names.user_agent()).await?;
     let readiness = Readiness::default();
     if cli.metrics_bind_address != "0" {
-        let bind = admin::parse_bind(&cli.metrics_bind_address, cli.pod_ip.as_deref()).map_err(MainError::Address)?;
+        let bind = admin::parse_bind(&cli.metrics_bind_address, cli.pod_ip.as_deref())
+            .map_err(MainError::Address)?;
         let (readiness, stop) = (readiness.clone(), shutdown.clone());
         tokio::spawn(async move {
             // A port that is taken is worth the end: nobody could see this process otherwise.
@@ -154,8 +159,13 @@ async fn serve<P: ServiceProvider>(provider: P, cli: &Cli, shutdown: Cancellatio
 /// `RUST_LOG` wins.
 fn start_log(verbosity: &str) {
     let level = verbosity.to_lowercase();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=error")));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=error")));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Cancels on SIGTERM and SIGINT.

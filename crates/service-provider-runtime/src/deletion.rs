@@ -47,12 +47,16 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
     let of = stored.spec.owner.clone();
     let mark = mark(&of.uid);
-    let record = world.inventories.record(&owner.namespace, &name, of, Some(stored));
+    let record = world
+        .inventories
+        .record(&owner.namespace, &name, of, Some(stored));
     let mut inventory = Inventory::new(&record, record.entries());
     let mut reached = BTreeMap::new();
     reach_recorded(world, owner, &mut inventory, &mut reached).await?;
-    let clusters: BTreeMap<String, Cluster> =
-        reached.iter().map(|(name, reached)| (name.clone(), reached.cluster.clone())).collect();
+    let clusters: BTreeMap<String, Cluster> = reached
+        .iter()
+        .map(|(name, reached)| (name.clone(), reached.cluster.clone()))
+        .collect();
     domain::check(world, owner, &reached, inventory.entries().values()).await?;
     let (custom, rest) = phases(inventory.entries().values());
     for groups in [vec![custom], rest] {
@@ -61,7 +65,10 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
         }
         // Somebody may have made one meanwhile: the definitions take all their objects with them.
         domain::check(world, owner, &reached, inventory.entries().values()).await?;
-        let torn = world.engine.tear_down(owner.key, &clusters, &mark, groups, &mut inventory).await?;
+        let torn = world
+            .engine
+            .tear_down(owner.key, &clusters, &mark, groups, &mut inventory)
+            .await?;
         for id in &torn.foreign {
             tracing::warn!(key = %owner.key, "{id} does not bear our marks any more: it was left alone");
         }
@@ -90,10 +97,19 @@ pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
     reached: &mut BTreeMap<String, Reached>,
 ) -> Result<(), Fault> {
     let recorded: BTreeSet<String> = inventory.entries().keys().map(|id| id.cluster.clone()).collect();
-    for cluster in recorded.iter().filter(|name| !reached.contains_key(*name)).cloned().collect::<Vec<_>>() {
-        let name: ClusterName = cluster
-            .parse()
-            .map_err(|error| Fault::new(openmcp_reconcile::fault::Class::Bug, "UnknownCluster", format!("{error}")))?;
+    for cluster in recorded
+        .iter()
+        .filter(|name| !reached.contains_key(*name))
+        .cloned()
+        .collect::<Vec<_>>()
+    {
+        let name: ClusterName = cluster.parse().map_err(|error| {
+            Fault::new(
+                openmcp_reconcile::fault::Class::Bug,
+                "UnknownCluster",
+                format!("{error}"),
+            )
+        })?;
         if world.requests.is_gone(&name).await? {
             tracing::info!(key = %owner.key, %name, "the cluster is gone, and with it what was on it");
             strike_all(inventory, &cluster).await?;
@@ -114,7 +130,12 @@ pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
 }
 
 async fn strike_all<S: Store>(inventory: &mut Inventory<'_, S>, cluster: &str) -> Result<(), Fault> {
-    let gone: Vec<Id> = inventory.entries().keys().filter(|id| id.cluster == cluster).cloned().collect();
+    let gone: Vec<Id> = inventory
+        .entries()
+        .keys()
+        .filter(|id| id.cluster == cluster)
+        .cloned()
+        .collect();
     gone.iter().for_each(|id| inventory.strike(id));
     inventory.flush().await
 }
@@ -130,10 +151,16 @@ fn phases<'a>(entries: impl Iterator<Item = &'a Entry>) -> (Vec<Id>, Vec<Vec<Id>
         } else if domain::is_definition(entry) {
             definitions.push(entry.id.clone());
         } else {
-            waves.entry(std::cmp::Reverse(entry.wave)).or_default().push(entry.id.clone());
+            waves
+                .entry(std::cmp::Reverse(entry.wave))
+                .or_default()
+                .push(entry.id.clone());
         }
     }
-    let rest = [definitions].into_iter().chain(waves.into_values()).filter(|group| !group.is_empty());
+    let rest = [definitions]
+        .into_iter()
+        .chain(waves.into_values())
+        .filter(|group| !group.is_empty());
     (custom, rest.collect())
 }
 
@@ -159,7 +186,15 @@ mod tests {
             name: name.into(),
         };
         let wave = Wave::of(group, kind);
-        Entry { id, version: "v1".into(), uid: Some("1".into()), wave, desired: None, live: None, orphan: false }
+        Entry {
+            id,
+            version: "v1".into(),
+            uid: Some("1".into()),
+            wave,
+            desired: None,
+            live: None,
+            orphan: false,
+        }
     }
 
     #[test]
@@ -167,7 +202,12 @@ mod tests {
         let entries = [
             entry("workload/a/b", "", "Namespace", "ns"),
             entry("workload/a/b", "apps", "Deployment", "kro"),
-            entry("mcp/a/b", "apiextensions.k8s.io", "CustomResourceDefinition", "rgds.kro.run"),
+            entry(
+                "mcp/a/b",
+                "apiextensions.k8s.io",
+                "CustomResourceDefinition",
+                "rgds.kro.run",
+            ),
             entry("mcp/a/b", "rbac.authorization.k8s.io", "ClusterRole", "kro"),
             entry("mcp/a/b", "kro.run", "ResourceGraphDefinition", "ours"),
         ];

@@ -27,14 +27,24 @@ impl Dependents {
     pub(crate) fn add(&self, key: &Key, kind: &'static str, namespace: &str, name: &str) {
         let source = (kind, namespace.to_owned(), name.to_owned());
         let mut edges = self.edges();
-        edges.by_source.entry(source.clone()).or_default().insert(key.clone());
+        edges
+            .by_source
+            .entry(source.clone())
+            .or_default()
+            .insert(key.clone());
         edges.by_key.entry(key.clone()).or_default().insert(source);
     }
 
     /// Who read the object.
     pub(crate) fn of(&self, kind: &'static str, namespace: &str, name: &str) -> Vec<Key> {
         let source = (kind, namespace.to_owned(), name.to_owned());
-        self.edges().by_source.get(&source).into_iter().flatten().cloned().collect()
+        self.edges()
+            .by_source
+            .get(&source)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// Forgets what `key` read, and tells what nobody reads any more.

@@ -65,7 +65,9 @@ impl Desired {
 
     /// The objects of a manifest bundle on the tenant's ControlPlane.
     pub fn mcp_all(&mut self, objects: impl IntoIterator<Item = Value>) -> Result<(), Invalid> {
-        objects.into_iter().try_for_each(|object| self.mcp(object).map(drop))
+        objects
+            .into_iter()
+            .try_for_each(|object| self.mcp(object).map(drop))
     }
 
     /// An identity of the workload on the tenant's ControlPlane: its ServiceAccount there, and its kubeconfig in a

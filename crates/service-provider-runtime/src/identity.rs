@@ -32,6 +32,7 @@ pub struct WorkloadIdentity {
     namespace: String,
     name: String,
     workload_namespace: String,
+    cluster_role: Option<String>,
 }
 
 impl WorkloadIdentity {
@@ -40,7 +41,15 @@ impl WorkloadIdentity {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             workload_namespace: workload_namespace.to_owned(),
+            cluster_role: None,
         }
+    }
+
+    /// With the rights of this ClusterRole on the whole ControlPlane. Its binding is called like the role.
+    #[must_use]
+    pub fn bound_to(mut self, cluster_role: &str) -> Self {
+        self.cluster_role = Some(cluster_role.to_owned());
+        self
     }
 
     fn secret(&self) -> String {
@@ -74,8 +83,8 @@ impl WorkloadIdentity {
         format!("{MOUNT_PATH}/kubeconfig")
     }
 
-    /// The ServiceAccount on the ControlPlane and the Secret on the workload cluster.
-    pub(crate) fn wanted(&self, mcp: &Reached) -> [(Role, Wanted); 2] {
+    /// The ServiceAccount and its binding on the ControlPlane, the Secret on the workload cluster.
+    pub(crate) fn wanted(&self, mcp: &Reached) -> Vec<(Role, Wanted)> {
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": self.name, "namespace": self.namespace},
@@ -97,7 +106,21 @@ impl WorkloadIdentity {
                 name: self.name.clone(),
             },
         });
-        [(Role::Mcp, Wanted::new(Role::Mcp.as_str(), account)), (Role::Workload, secret)]
+        let on_mcp = [Some(account), self.binding()].into_iter().flatten();
+        let on_mcp = on_mcp.map(|object| (Role::Mcp, Wanted::new(Role::Mcp.as_str(), object)));
+        on_mcp.chain([(Role::Workload, secret)]).collect()
+    }
+}
+
+impl WorkloadIdentity {
+    fn binding(&self) -> Option<Value> {
+        let role = self.cluster_role.as_ref()?;
+        Some(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": self.namespace}],
+        }))
     }
 }
 
@@ -123,9 +146,15 @@ pub(crate) struct Tokens<'a> {
 impl Maker for Tokens<'_> {
     async fn make(&self, wanted: &Wanted) -> Result<Value, Fault> {
         let bug = |what: &str| Fault::new(openmcp_reconcile::fault::Class::Bug, "NoRecipe", what.to_owned());
-        let recipe = wanted.recipe.as_ref().ok_or_else(|| bug("a Secret without a recipe"))?;
+        let recipe = wanted
+            .recipe
+            .as_ref()
+            .ok_or_else(|| bug("a Secret without a recipe"))?;
         let of = &recipe.of;
-        let mcp = self.reached.get(&of.cluster).ok_or_else(|| bug("a token for a cluster that is not reached"))?;
+        let mcp = self
+            .reached
+            .get(&of.cluster)
+            .ok_or_else(|| bug("a token for a cluster that is not reached"))?;
         let accounts: Api<ServiceAccount> = Api::namespaced(mcp.cluster.client.clone(), &of.namespace);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
@@ -134,19 +163,25 @@ impl Maker for Tokens<'_> {
             }),
             ..TokenRequest::default()
         };
-        let issued = accounts.create_token_request(&of.name, &PostParams::default(), &request).await;
+        let issued = accounts
+            .create_token_request(&of.name, &PostParams::default(), &request)
+            .await;
         let issued = issued
             .map_err(|error| Fault::api(format_args!("issue a token for {of} on {}", of.cluster), &error))?
             .status
             .and_then(|status| Some((status.token?, status.expiration_timestamp?)));
         let Some((token, expires)) = issued else {
-            return Err(Fault::retry("ApiError", format!("issue a token for {of}: an empty answer")));
+            return Err(Fault::retry(
+                "ApiError",
+                format!("issue a token for {of}: an empty answer"),
+            ));
         };
         // The API server may grant less than was asked for.
         let life = expires.0.duration_since(self.now);
         let renew_at = self.now + SignedDuration::from_secs(life.as_secs() / 5 * 4);
         let mut secret = wanted.object.clone();
-        let data = |text: &str| serde_json::to_value(ByteString(text.as_bytes().to_vec())).unwrap_or_default();
+        let data =
+            |text: &str| serde_json::to_value(ByteString(text.as_bytes().to_vec())).unwrap_or_default();
         secret["data"] = json!({"kubeconfig": data(&recipe.text), "token": data(&token)});
         secret["metadata"]["annotations"][RENEW_ANNOTATION] = Value::from(renew_at.to_string());
         Ok(secret)

@@ -1,11 +1,7 @@
 //! What a provider may read: the service object, the ProviderConfig, ConfigMaps of the platform.
 //!
 //! Reading registers the watch: the provider is asked again when what it read changes.
-use crate::{
-    desired::Wait,
-    identity::WorkloadIdentity,
-    provider::ServiceProvider,
-};
+use crate::{desired::Wait, identity::WorkloadIdentity, provider::ServiceProvider};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Deserialize;
 use serde_json::Value;
@@ -59,8 +55,8 @@ impl<P: ServiceProvider> Inputs<'_, P> {
         self.config
     }
 
-    /// The namespace on the workload cluster for what belongs to this service object: nobody else's. The provider
-    /// desires the Namespace itself.
+    /// The namespace on the workload cluster for what belongs to this service object: nobody else's. It is made with
+    /// the first object that is desired there.
     pub fn workload_namespace(&self) -> &str {
         self.workload_namespace
     }
@@ -80,7 +76,9 @@ impl<P: ServiceProvider> Inputs<'_, P> {
     /// The objects of a manifest bundle: a ConfigMap as in [`Inputs::config_map`] whose values are YAML. Nothing,
     /// and a wait, where it does not exist.
     pub fn bundle(&self, name: &str) -> Result<Vec<Value>, Invalid> {
-        let Some(config_map) = self.config_map(name) else { return Ok(Vec::new()) };
+        let Some(config_map) = self.config_map(name) else {
+            return Ok(Vec::new());
+        };
         let mut objects = Vec::new();
         for (key, text) in config_map.data.iter().flatten() {
             for document in serde_yaml::Deserializer::from_str(text) {

@@ -77,7 +77,13 @@ impl Inventories {
     }
 
     /// A record of one owner, to be read and written.
-    pub(crate) fn record(&self, namespace: &str, name: &str, owner: Owner, stored: Option<Arc<Inventory>>) -> Record<'_> {
+    pub(crate) fn record(
+        &self,
+        namespace: &str,
+        name: &str,
+        owner: Owner,
+        stored: Option<Arc<Inventory>>,
+    ) -> Record<'_> {
         Record {
             inventories: self,
             namespace: namespace.to_owned(),
@@ -93,7 +99,8 @@ impl Inventories {
         let doing = || format!("remove Inventory {namespace}/{name}");
         let api = self.api(&namespace);
         let mut bare = inventory.clone();
-        bare.finalizers_mut().retain(|finalizer| finalizer != finalizers::INVENTORY);
+        bare.finalizers_mut()
+            .retain(|finalizer| finalizer != finalizers::INVENTORY);
         let slot = (namespace.clone(), name.clone());
         self.written().insert(slot.clone(), None);
         if bare.finalizers().len() < inventory.finalizers().len() {
@@ -107,14 +114,16 @@ impl Inventories {
             uid: inventory.uid(),
             resource_version: None,
         };
-        match api.delete(&name, &DeleteParams::background().preconditions(precondition)).await {
+        match api
+            .delete(&name, &DeleteParams::background().preconditions(precondition))
+            .await
+        {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
             Err(error) => return Err(Fault::api(doing(), &error)),
         }
         Ok(())
     }
-
 }
 
 /// What was read or written last. Resource versions are decimal numbers that grow.
@@ -139,7 +148,11 @@ impl Record<'_> {
     /// The entries as they are stored.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        stored.iter().flat_map(|stored| &stored.spec.entries).filter_map(to_entry).collect()
+        stored
+            .iter()
+            .flat_map(|stored| &stored.spec.entries)
+            .filter_map(to_entry)
+            .collect()
     }
 
     /// The Inventory as it is stored.
@@ -173,7 +186,10 @@ impl Store for Record<'_> {
             Err(error) => {
                 // Whatever happened: what is stored now is not known.
                 self.inventories.written().insert(slot, None);
-                Err(Fault::api(format_args!("write Inventory {}/{}", self.namespace, self.name), &error))
+                Err(Fault::api(
+                    format_args!("write Inventory {}/{}", self.namespace, self.name),
+                    &error,
+                ))
             }
         }
     }
@@ -214,7 +230,9 @@ fn to_entry(row: &Row) -> Option<Entry> {
         },
         version: row.version.clone(),
         uid: row.uid.clone(),
-        wave: *WAVES.get(usize::try_from(row.wave).ok()?).unwrap_or(&Wave::Config),
+        wave: *WAVES
+            .get(usize::try_from(row.wave).ok()?)
+            .unwrap_or(&Wave::Config),
         desired: parse(&row.desired_hash),
         live: parse(&row.live_digest),
         orphan: row.policy == DeletionPolicy::Orphan,
@@ -222,7 +240,10 @@ fn to_entry(row: &Row) -> Option<Entry> {
 }
 
 fn to_row(entry: &Entry) -> Row {
-    let wave = WAVES.iter().position(|wave| *wave == entry.wave).unwrap_or_default();
+    let wave = WAVES
+        .iter()
+        .position(|wave| *wave == entry.wave)
+        .unwrap_or_default();
     Row {
         cluster: entry.id.cluster.clone(),
         group: entry.id.group.clone(),
@@ -234,7 +255,11 @@ fn to_row(entry: &Entry) -> Row {
         wave: i32::try_from(wave).unwrap_or_default(),
         desired_hash: entry.desired.map(|digest| digest.to_string()),
         live_digest: entry.live.map(|digest| digest.to_string()),
-        policy: if entry.orphan { DeletionPolicy::Orphan } else { DeletionPolicy::Delete },
+        policy: if entry.orphan {
+            DeletionPolicy::Orphan
+        } else {
+            DeletionPolicy::Delete
+        },
     }
 }
 

@@ -31,4 +31,6 @@ pub use desired::{Desired, Object, Wait};
 pub use identity::WorkloadIdentity;
 pub use inputs::{Inputs, Invalid};
 pub use openmcp_reconcile::children::{Adoption, Health, Mode, Wave};
-pub use provider::{Access, LiveView, ProviderConfig, ServiceApi, ServiceProvider, ServiceStatus, kstatus, rules};
+pub use provider::{
+    Access, LiveView, ProviderConfig, ServiceApi, ServiceProvider, ServiceStatus, kstatus, rules,
+};

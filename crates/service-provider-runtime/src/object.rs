@@ -24,7 +24,12 @@ pub(crate) async fn remove_finalizer<K>(api: &Api<K>, object: &K, finalizer: &st
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let kept: Vec<String> = object.finalizers().iter().filter(|held| *held != finalizer).cloned().collect();
+    let kept: Vec<String> = object
+        .finalizers()
+        .iter()
+        .filter(|held| *held != finalizer)
+        .cloned()
+        .collect();
     replace_finalizers(api, object, &kept).await
 }
 
@@ -45,7 +50,10 @@ pub(crate) async fn remove_annotation<K>(api: &Api<K>, object: &K, annotation: &
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let path = format!("/metadata/annotations/{}", annotation.replace('~', "~0").replace('/', "~1"));
+    let path = format!(
+        "/metadata/annotations/{}",
+        annotation.replace('~', "~0").replace('/', "~1")
+    );
     let patch = vec![
         json!({"op": "test", "path": path, "value": object.annotations().get(annotation)}),
         json!({"op": "remove", "path": path}),
@@ -60,7 +68,14 @@ where
     let doing = format!("{doing} {} {}", K::kind(&()), object.name_any());
     let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch))
         .map_err(|error| Fault::retry("ApiError", format!("{doing}: {error}")))?;
-    match api.patch(&object.name_any(), &PatchParams::default(), &Patch::Json::<()>(patch)).await {
+    match api
+        .patch(
+            &object.name_any(),
+            &PatchParams::default(),
+            &Patch::Json::<()>(patch),
+        )
+        .await
+    {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         // A test failed: somebody was faster. What they wrote will be read first.

@@ -27,9 +27,17 @@ use tokio_util::sync::CancellationToken;
 /// What `init` does on the onboarding cluster: it installs.
 pub(crate) fn init_rules() -> Vec<PolicyRule> {
     vec![
-        rules::allow("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list", "watch", "create", "patch"]),
+        rules::allow(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &["get", "list", "watch", "create", "patch"],
+        ),
         // It gives tenants rights on the service's kinds, which it does not hold itself.
-        rules::allow("rbac.authorization.k8s.io", &["clusterroles"], &["get", "create", "patch", "escalate"]),
+        rules::allow(
+            "rbac.authorization.k8s.io",
+            &["clusterroles"],
+            &["get", "create", "patch", "escalate"],
+        ),
         base_rules(),
     ]
 }
@@ -39,8 +47,16 @@ pub(crate) fn run_rules(group: &str, plural: &str) -> Vec<PolicyRule> {
     let sub = |name: &str| format!("{plural}/{name}");
     vec![
         rules::allow(group, &[plural], &["get", "list", "watch", "patch"]),
-        rules::allow(group, &[&sub("status"), &sub("finalizers")], &["get", "patch", "update"]),
-        rules::allow("core.open-control-plane.io", &["controlplanes"], &["get", "list", "watch"]),
+        rules::allow(
+            group,
+            &[&sub("status"), &sub("finalizers")],
+            &["get", "patch", "update"],
+        ),
+        rules::allow(
+            "core.open-control-plane.io",
+            &["controlplanes"],
+            &["get", "list", "watch"],
+        ),
         rules::allow("events.k8s.io", &["events"], &["create", "patch"]),
         base_rules(),
     ]
@@ -76,20 +92,36 @@ impl Onboarding {
             request.is_some_and(|request| request.granted_secret().is_some() || request.is_denied())
         };
         let waited = await_condition(api, &self.name, decided).await;
-        let request = waited
-            .map_err(|error| Fault::new(Class::Unreachable, "Unreachable", format!("wait for AccessRequest {}: {error}", self.name)))?;
-        let secret = request.as_ref().and_then(AccessRequest::granted_secret).ok_or_else(|| {
-            let message = format!("access to the onboarding cluster is denied: AccessRequest {}/{}", self.namespace, self.name);
-            Fault::new(Class::Denied, "AccessDenied", message)
+        let request = waited.map_err(|error| {
+            Fault::new(
+                Class::Unreachable,
+                "Unreachable",
+                format!("wait for AccessRequest {}: {error}", self.name),
+            )
         })?;
+        let secret = request
+            .as_ref()
+            .and_then(AccessRequest::granted_secret)
+            .ok_or_else(|| {
+                let message = format!(
+                    "access to the onboarding cluster is denied: AccessRequest {}/{}",
+                    self.namespace, self.name
+                );
+                Fault::new(Class::Denied, "AccessDenied", message)
+            })?;
         Connection::from_kubeconfig(&self.kubeconfig(secret).await?, user_agent).await
     }
 
     async fn kubeconfig(&self, secret: &str) -> Result<Vec<u8>, Fault> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let found = api.get(secret).await.map_err(|error| Fault::api(format_args!("read Secret {secret}"), &error))?;
+        let found = api
+            .get(secret)
+            .await
+            .map_err(|error| Fault::api(format_args!("read Secret {secret}"), &error))?;
         let bytes = found.data.and_then(|mut data| data.remove(secrets::KUBECONFIG));
-        bytes.map(|bytes| bytes.0).ok_or_else(|| Fault::retry("AccessPending", format!("Secret {secret} has no kubeconfig")))
+        bytes
+            .map(|bytes| bytes.0)
+            .ok_or_else(|| Fault::retry("AccessPending", format!("Secret {secret} has no kubeconfig")))
     }
 
     /// Writes nothing where everything is as it should be.
@@ -123,7 +155,9 @@ impl Onboarding {
             "metadata": {"name": self.name, "namespace": self.namespace},
             "spec": spec,
         });
-        apply::upsert(&self.client, &self.controller, &mark, object).await.map(drop)
+        apply::upsert(&self.client, &self.controller, &mark, object)
+            .await
+            .map(drop)
     }
 
     /// Keeps the access: requests that somebody deletes are made again, renewed credentials are swapped in.
@@ -147,7 +181,10 @@ impl Onboarding {
         accesses.synced().await;
         while shutdown.run_until_cancelled(changed.notified()).await.is_some() {
             if let Err(fault) = self.mend(&connection, &accesses, &secrets, &secret).await {
-                tracing::warn!(reason = fault.reason, "keeping the access to the onboarding cluster: {fault}");
+                tracing::warn!(
+                    reason = fault.reason,
+                    "keeping the access to the onboarding cluster: {fault}"
+                );
             }
         }
     }
@@ -163,7 +200,9 @@ impl Onboarding {
             self.request().await?;
         }
         let held = secrets.get(&self.namespace, secret);
-        let kubeconfig = held.as_ref().and_then(|held| held.data.as_ref()?.get(openmcp_api::keys::secrets::KUBECONFIG));
+        let kubeconfig = held
+            .as_ref()
+            .and_then(|held| held.data.as_ref()?.get(openmcp_api::keys::secrets::KUBECONFIG));
         if let Some(kubeconfig) = kubeconfig
             && !connection.swap(&kubeconfig.0).await?
         {

@@ -16,7 +16,7 @@ use crate::{
     world::World,
 };
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, core::object::HasStatus};
+use kube::{Resource, ResourceExt};
 use openmcp_api::names;
 use openmcp_reconcile::{Fault, Key, Outcome, Reconciler, status::apply_status};
 use std::sync::Arc;
@@ -128,7 +128,12 @@ impl<P: ServiceProvider> Pipeline<P> {
     /// Writes the status if it differs, and an Event if Ready does.
     async fn write(&self, object: &P::Api, verdict: &Verdict<'_>) -> Result<(), Fault> {
         let world = &*self.0;
-        let before = object.status().cloned().unwrap_or_default();
+        let key = Key::new(
+            world.names.kind,
+            object.namespace().unwrap_or_default(),
+            object.name_any(),
+        );
+        let before = world.statuses.of(&key, object);
         let generation = object.meta().generation.unwrap_or_default();
         let after = status::status(verdict, &before, generation, Timestamp::now());
         let live = serde_json::to_value(&before).unwrap_or_default();
@@ -136,6 +141,7 @@ impl<P: ServiceProvider> Pipeline<P> {
         let written = apply_status(&api, object, &live, &after, world.names.provider).await?;
         if written {
             self.tell(object, &before, &after);
+            world.statuses.wrote(&key, object, after);
         }
         Ok(())
     }

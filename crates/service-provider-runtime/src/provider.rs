@@ -144,7 +144,11 @@ pub mod rules {
 
     /// What the runtime needs to make, watch, repair and remove objects.
     pub fn manage(group: &str, resources: &[&str]) -> PolicyRule {
-        allow(group, resources, &["get", "list", "watch", "create", "patch", "delete"])
+        allow(
+            group,
+            resources,
+            &["get", "list", "watch", "create", "patch", "delete"],
+        )
     }
 
     /// What the runtime needs to see whether tenants still use a kind.
@@ -155,10 +159,17 @@ pub mod rules {
     /// `manage` for ClusterRoles and their bindings, and the right to give exactly the named roles although the
     /// provider does not hold what they grant.
     pub fn grant(cluster_roles: &[&str]) -> Vec<PolicyRule> {
-        let named = allow("rbac.authorization.k8s.io", &["clusterroles"], &["bind", "escalate"]);
+        let named = allow(
+            "rbac.authorization.k8s.io",
+            &["clusterroles"],
+            &["bind", "escalate"],
+        );
         let names = cluster_roles.iter().map(ToString::to_string).collect();
         vec![
-            manage("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings"]),
+            manage(
+                "rbac.authorization.k8s.io",
+                &["clusterroles", "clusterrolebindings"],
+            ),
             PolicyRule {
                 resource_names: Some(names),
                 ..named
@@ -184,7 +195,9 @@ pub struct LiveView<'a> {
 impl LiveView<'_> {
     /// "Deployment x/kro" and its health, in no order.
     pub fn healths(&self) -> impl Iterator<Item = (&str, &Health)> {
-        self.children.iter().map(|(name, child)| (name.as_str(), &child.health))
+        self.children
+            .iter()
+            .map(|(name, child)| (name.as_str(), &child.health))
     }
 }
 

@@ -7,13 +7,9 @@ use crate::{
     pipeline::{Pipeline, operation},
     provider::ServiceProvider,
     singles::Singles,
-    world::{Names, World},
+    world::{Names, Statuses, World},
 };
-use kube::{
-    Api, Resource, ResourceExt,
-    core::NamespaceResourceScope,
-    runtime::watcher,
-};
+use kube::{Api, Resource, ResourceExt, core::NamespaceResourceScope, runtime::watcher};
 use openmcp_api::{
     AccessRequest, Cluster, ClusterRequest, ControlPlane, Inventory,
     keys::{annotations, labels},
@@ -30,11 +26,7 @@ use openmcp_reconcile::{
     watch::{self, Change, Store},
 };
 use serde::de::DeserializeOwned;
-use std::{
-    fmt::Debug,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A watch that nobody needs any more ends after this: longer than a re-order of objects, shorter than a coffee.
@@ -53,7 +45,10 @@ struct Bell {
 impl Bell {
     /// Those who read the object.
     fn readers<K: Resource>(&self, kind: &'static str, object: &K, lane: Lane) {
-        for key in self.dependents.of(kind, &object.namespace().unwrap_or_default(), &object.name_any()) {
+        for key in self
+            .dependents
+            .of(kind, &object.namespace().unwrap_or_default(), &object.name_any())
+        {
             self.handle.wake(key, lane);
         }
     }
@@ -89,10 +84,22 @@ pub(crate) async fn run<P: ServiceProvider>(
         .await?
         .ok_or_else(|| Fault::retry("ClusterStarting", "the platform cluster has no kube-system yet"))?;
     let controller = Controller::new(names.provider, Limits::default());
-    let world = Arc::new(build(provider, names, &platform, &onboarding, &secret, controller.handle(), &shutdown));
+    let world = Arc::new(build(
+        provider,
+        names,
+        &platform,
+        &onboarding,
+        &secret,
+        controller.handle(),
+        &shutdown,
+    ));
     synced(&world).await;
     readiness.done(CACHES);
-    tracing::info!(provider = world.names.provider, kind = world.names.kind, "serving");
+    tracing::info!(
+        provider = world.names.provider,
+        kind = world.names.kind,
+        "serving"
+    );
     controller.run(Arc::new(Pipeline(world)), shutdown).await;
     Ok(())
 }
@@ -113,14 +120,35 @@ fn build<P: ServiceProvider>(
         dependents: dependents.clone(),
         kind: names.kind,
     };
-    let ours = format!("{}={}", labels::RUNTIME_PROVIDER, names::label_value(names.provider));
+    let ours = format!(
+        "{}={}",
+        labels::RUNTIME_PROVIDER,
+        names::label_value(names.provider)
+    );
     let waker = handle.clone();
-    let children = Children::new(Digester::new(names.provider, secret), ours.clone(), LINGER, move |key: &Key| {
-        waker.wake(key.clone(), Lane::Urgent);
-    });
+    let children = Children::new(
+        Digester::new(names.provider, secret),
+        ours.clone(),
+        LINGER,
+        move |key: &Key| {
+            waker.wake(key.clone(), Lane::Urgent);
+        },
+    );
     let objects = watch_objects::<P>(&tenants, bell.clone(), shutdown);
-    let secrets = Singles::new(Connections::SECRET, client.clone(), handle.clone(), dependents.clone(), shutdown.clone());
-    let config_maps = Singles::new(World::<P>::CONFIG_MAP, client.clone(), handle.clone(), dependents.clone(), shutdown.clone());
+    let secrets = Singles::new(
+        Connections::SECRET,
+        client.clone(),
+        handle.clone(),
+        dependents.clone(),
+        shutdown.clone(),
+    );
+    let config_maps = Singles::new(
+        World::<P>::CONFIG_MAP,
+        client.clone(),
+        handle.clone(),
+        dependents.clone(),
+        shutdown.clone(),
+    );
     let inventories = watch_inventories(&client, &ours, bell.clone(), shutdown);
     World {
         requests: Requests {
@@ -143,6 +171,7 @@ fn build<P: ServiceProvider>(
         engine: Engine::new(children),
         dependents,
         handle,
+        statuses: Statuses::default(),
         provider,
         names,
     }
@@ -160,63 +189,128 @@ async fn synced<P: ServiceProvider>(world: &World<P>) {
 }
 
 /// All objects of a kind on the platform; changes wake those who read them.
-fn readers<K>(client: &kube::Client, kind: &'static str, bell: &Bell, shutdown: &CancellationToken) -> Store<K>
+fn readers<K>(
+    client: &kube::Client,
+    kind: &'static str,
+    bell: &Bell,
+    shutdown: &CancellationToken,
+) -> Store<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     let bell = bell.clone();
-    watch::watch(Api::<K>::all(client.clone()), watcher::Config::default(), shutdown.clone(), move |change| {
-        bell.readers(kind, &**change.object(), Lane::Normal);
-    })
+    watch::watch(
+        Api::<K>::all(client.clone()),
+        watcher::Config::default(),
+        shutdown.clone(),
+        move |change| {
+            bell.readers(kind, &**change.object(), Lane::Normal);
+        },
+    )
 }
 
 /// The service objects. A change of nothing but status, or of what we write ourselves, wakes nobody.
-fn watch_objects<P: ServiceProvider>(client: &kube::Client, bell: Bell, shutdown: &CancellationToken) -> Store<P::Api> {
-    watch::watch(Api::<P::Api>::all(client.clone()), watcher::Config::default(), shutdown.clone(), move |change| {
-        let object = change.object();
-        let lane = match &change {
-            Change::Applied { first: true, .. } => Lane::Bulk,
-            Change::Applied { object, old: Some(old), .. } if same_wish(&**old, &**object) => return,
-            _ => Lane::Urgent,
-        };
-        bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), lane);
-    })
+fn watch_objects<P: ServiceProvider>(
+    client: &kube::Client,
+    bell: Bell,
+    shutdown: &CancellationToken,
+) -> Store<P::Api> {
+    watch::watch(
+        Api::<P::Api>::all(client.clone()),
+        watcher::Config::default(),
+        shutdown.clone(),
+        move |change| {
+            let object = change.object();
+            let lane = match &change {
+                Change::Applied { first: true, .. } => Lane::Bulk,
+                Change::Applied {
+                    object,
+                    old: Some(old),
+                    ..
+                } if same_wish(&**old, &**object) => return,
+                _ => Lane::Urgent,
+            };
+            bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), lane);
+        },
+    )
 }
 
 fn same_wish<K: Resource>(old: &K, new: &K) -> bool {
     let wish = |object: &K| {
         let meta = object.meta();
-        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone(), meta.annotations.clone())
+        (
+            meta.uid.clone(),
+            meta.generation,
+            meta.deletion_timestamp.clone(),
+            meta.annotations.clone(),
+        )
     };
     wish(old) == wish(new)
 }
 
 /// The ControlPlanes: each wakes the service object of its name.
-fn watch_control_planes(client: &kube::Client, bell: Bell, shutdown: &CancellationToken) -> Store<ControlPlane> {
-    watch::watch(Api::<ControlPlane>::all(client.clone()), watcher::Config::default(), shutdown.clone(), move |change| {
-        let object = change.object();
-        if let Change::Applied { object, old: Some(old), .. } = &change
-            && same_wish(&**old, &**object)
-        {
-            return;
-        }
-        bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), Lane::Normal);
-    })
+fn watch_control_planes(
+    client: &kube::Client,
+    bell: Bell,
+    shutdown: &CancellationToken,
+) -> Store<ControlPlane> {
+    watch::watch(
+        Api::<ControlPlane>::all(client.clone()),
+        watcher::Config::default(),
+        shutdown.clone(),
+        move |change| {
+            let object = change.object();
+            if let Change::Applied {
+                object,
+                old: Some(old),
+                ..
+            } = &change
+                && same_wish(&**old, &**object)
+            {
+                return;
+            }
+            bell.object(
+                &object.namespace().unwrap_or_default(),
+                &object.name_any(),
+                Lane::Normal,
+            );
+        },
+    )
 }
 
 /// Our Inventories: after a start, those whose service object is gone are finished.
-fn watch_inventories(client: &kube::Client, ours: &str, bell: Bell, shutdown: &CancellationToken) -> Store<Inventory> {
+fn watch_inventories(
+    client: &kube::Client,
+    ours: &str,
+    bell: Bell,
+    shutdown: &CancellationToken,
+) -> Store<Inventory> {
     let config = watcher::Config::default().labels(ours);
-    watch::watch(Api::<Inventory>::all(client.clone()), config, shutdown.clone(), move |change| {
-        let owner = &change.object().spec.owner;
-        let own = match &change {
-            Change::Applied { object, old: Some(old), .. } => old.annotations() == object.annotations(),
-            _ => false,
-        };
-        if !own {
-            bell.object(&owner.namespace, &owner.name, Lane::Bulk);
-        }
-    })
+    watch::watch(
+        Api::<Inventory>::all(client.clone()),
+        config,
+        shutdown.clone(),
+        move |change| {
+            let owner = &change.object().spec.owner;
+            let own = match &change {
+                Change::Applied {
+                    object,
+                    old: Some(old),
+                    ..
+                } => old.annotations() == object.annotations(),
+                _ => false,
+            };
+            if !own {
+                bell.object(&owner.namespace, &owner.name, Lane::Bulk);
+            }
+        },
+    )
 }
 
 /// The ProviderConfig of this provider: a change concerns every service object.
@@ -232,7 +326,11 @@ fn watch_config<P: ServiceProvider>(
     let owner = api.clone();
     watch::watch(api, config, shutdown.clone(), move |change| {
         let object = change.object().clone();
-        if let Change::Applied { object, old: Some(old), .. } = &change
+        if let Change::Applied {
+            object,
+            old: Some(old),
+            ..
+        } = &change
             && same_wish(&**old, &**object)
         {
             return;
@@ -240,13 +338,19 @@ fn watch_config<P: ServiceProvider>(
         if operation::operation(&*object) == Some(annotations::OPERATION_RECONCILE) {
             let owner = owner.clone();
             tokio::spawn(async move {
-                if let Err(fault) = crate::object::remove_annotation(&owner, &*object, annotations::OPERATION).await {
+                if let Err(fault) =
+                    crate::object::remove_annotation(&owner, &*object, annotations::OPERATION).await
+                {
                     tracing::warn!("{fault}");
                 }
             });
         }
         for object in objects.all() {
-            bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), Lane::Bulk);
+            bell.object(
+                &object.namespace().unwrap_or_default(),
+                &object.name_any(),
+                Lane::Bulk,
+            );
         }
     })
 }

@@ -11,9 +11,7 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
-use openmcp_api::{
-    Inventory, ServiceProvider as Registration, common::GroupVersionKind, crds, keys::labels,
-};
+use openmcp_api::{Inventory, ServiceProvider as Registration, common::GroupVersionKind, crds, keys::labels};
 use openmcp_reconcile::{Fault, fault::Class};
 use serde_json::{Value, json};
 
@@ -24,12 +22,23 @@ const RUNTIME_VERSION: &str = "runtime.openmcp.cloud/version";
 pub(crate) async fn init<P: ServiceProvider>(platform: kube::Client, names: &Names) -> Result<(), Fault> {
     install_inventory(&platform, names).await?;
     install::<P::Config>(&platform, names, labels::CLUSTER_PLATFORM).await?;
-    let onboarding = Onboarding::new(platform.clone(), names, "onboarding-init", onboarding::init_rules());
+    let onboarding = Onboarding::new(
+        platform.clone(),
+        names,
+        "onboarding-init",
+        onboarding::init_rules(),
+    );
     tracing::info!("waiting for access to the onboarding cluster");
     let onboarding = onboarding.connect(&names.user_agent()).await?.client();
     install::<P::Api>(&onboarding, names, labels::CLUSTER_ONBOARDING).await?;
     for role in tenant_roles::<P>() {
-        apply(&onboarding, names, "apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await?;
+        apply(
+            &onboarding,
+            names,
+            "apis/rbac.authorization.k8s.io/v1/clusterroles",
+            &role,
+        )
+        .await?;
     }
     register::<P>(&platform, names).await
 }
@@ -40,36 +49,69 @@ async fn install_inventory(platform: &kube::Client, names: &Names) -> Result<(),
     let ours = env!("CARGO_PKG_VERSION");
     let api: Api<CustomResourceDefinition> = Api::all(platform.clone());
     let doing = || format!("read CustomResourceDefinition {}", crd.name_any());
-    let live = api.get_opt(&crd.name_any()).await.map_err(|error| Fault::api(doing(), &error))?;
-    let installed = live.as_ref().and_then(|live| live.annotations().get(RUNTIME_VERSION));
+    let live = api
+        .get_opt(&crd.name_any())
+        .await
+        .map_err(|error| Fault::api(doing(), &error))?;
+    let installed = live
+        .as_ref()
+        .and_then(|live| live.annotations().get(RUNTIME_VERSION));
     if installed.is_some_and(|installed| version(installed) > version(ours)) {
-        tracing::info!(installed, ours, "leaving the Inventory definition of a newer runtime as it is");
+        tracing::info!(
+            installed,
+            ours,
+            "leaving the Inventory definition of a newer runtime as it is"
+        );
         return Ok(());
     }
-    crd.annotations_mut().insert(RUNTIME_VERSION.to_owned(), ours.to_owned());
+    crd.annotations_mut()
+        .insert(RUNTIME_VERSION.to_owned(), ours.to_owned());
     install_definition(platform, names, crd).await
 }
 
 /// `1.10.0` is more than `1.9.0`; what is no number counts as 0.
 fn version(text: &str) -> Vec<u64> {
-    text.split(['.', '-', '+']).map(|part| part.parse().unwrap_or_default()).collect()
+    text.split(['.', '-', '+'])
+        .map(|part| part.parse().unwrap_or_default())
+        .collect()
 }
 
-async fn install<K: CustomResourceExt>(client: &kube::Client, names: &Names, cluster: &str) -> Result<(), Fault> {
+async fn install<K: CustomResourceExt>(
+    client: &kube::Client,
+    names: &Names,
+    cluster: &str,
+) -> Result<(), Fault> {
     let mut crd = crds::definition::<K>();
-    crd.labels_mut().insert(labels::CLUSTER.to_owned(), cluster.to_owned());
+    crd.labels_mut()
+        .insert(labels::CLUSTER.to_owned(), cluster.to_owned());
     install_definition(client, names, crd).await
 }
 
-async fn install_definition(client: &kube::Client, names: &Names, crd: CustomResourceDefinition) -> Result<(), Fault> {
+async fn install_definition(
+    client: &kube::Client,
+    names: &Names,
+    crd: CustomResourceDefinition,
+) -> Result<(), Fault> {
     let name = crd.name_any();
     let mut object = json!(crd);
     object["apiVersion"] = json!("apiextensions.k8s.io/v1");
     object["kind"] = json!("CustomResourceDefinition");
-    apply(client, names, "apis/apiextensions.k8s.io/v1/customresourcedefinitions", &object).await?;
+    apply(
+        client,
+        names,
+        "apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        &object,
+    )
+    .await?;
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let waited = await_condition(api, &name, is_crd_established()).await;
-    waited.map_err(|error| Fault::new(Class::Unreachable, "Unreachable", format!("wait for CustomResourceDefinition {name}: {error}")))?;
+    waited.map_err(|error| {
+        Fault::new(
+            Class::Unreachable,
+            "Unreachable",
+            format!("wait for CustomResourceDefinition {name}: {error}"),
+        )
+    })?;
     tracing::info!(crd = name, "installed");
     Ok(())
 }
@@ -82,7 +124,11 @@ async fn apply(client: &kube::Client, names: &Names, path: &str, object: &Value)
     let params = PatchParams::apply(names.provider).force();
     let request = request.patch(name, &params, &Patch::Apply(object));
     let request = request.map_err(|error| Fault::invalid("Rejected", format!("{}: {error}", doing())))?;
-    client.request::<Value>(request).await.map(drop).map_err(|error| Fault::api(doing(), &error))
+    client
+        .request::<Value>(request)
+        .await
+        .map(drop)
+        .map_err(|error| Fault::api(doing(), &error))
 }
 
 /// What tenants may do with the service's kind, by the roles that every cluster has.
@@ -91,7 +137,12 @@ fn tenant_roles<P: ServiceProvider>() -> [Value; 2] {
     let role = |name: &str, into: &[&str], verbs: &[&str]| {
         let labels: serde_json::Map<String, Value> = into
             .iter()
-            .map(|into| (format!("rbac.authorization.k8s.io/aggregate-to-{into}"), json!("true")))
+            .map(|into| {
+                (
+                    format!("rbac.authorization.k8s.io/aggregate-to-{into}"),
+                    json!("true"),
+                )
+            })
             .collect();
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
@@ -100,7 +151,11 @@ fn tenant_roles<P: ServiceProvider>() -> [Value; 2] {
         })
     };
     [
-        role("edit", &["admin", "edit"], &["create", "update", "patch", "delete", "deletecollection"]),
+        role(
+            "edit",
+            &["admin", "edit"],
+            &["create", "update", "patch", "delete", "deletecollection"],
+        ),
         role("view", &["admin", "edit", "view"], &["get", "list", "watch"]),
     ]
 }
@@ -110,10 +165,15 @@ async fn register<P: ServiceProvider>(platform: &kube::Client, names: &Names) ->
     let kind = GroupVersionKind::new(P::Api::group(&()), P::Api::version(&()), P::Api::kind(&()));
     let api: Api<Registration> = Api::all(platform.clone());
     let patch = json!({"status": {"resources": [kind]}});
-    let written = api.patch_status(names.provider, &PatchParams::default(), &Patch::Merge(&patch)).await;
-    written
-        .map(drop)
-        .map_err(|error| Fault::api(format_args!("register {kind} on ServiceProvider {}", names.provider), &error))
+    let written = api
+        .patch_status(names.provider, &PatchParams::default(), &Patch::Merge(&patch))
+        .await;
+    written.map(drop).map_err(|error| {
+        Fault::api(
+            format_args!("register {kind} on ServiceProvider {}", names.provider),
+            &error,
+        )
+    })
 }
 
 #[cfg(test)]

@@ -82,14 +82,38 @@ impl Row {
             let stalled = matches!(failure.class, Class::Invalid | Class::Denied | Class::Bug);
             let message = format!("{}{others}", failure.message);
             let reason = failure.reason.to_owned();
-            let (healthy, progressing) = (Some(healthy), !stalled);
-            return Self { ready: false, synced: false, healthy, progressing, stalled, reason, message, health };
+            // What does not exist cannot be healthy.
+            let health = if healthy {
+                "not everything that is wanted could be applied".to_owned()
+            } else {
+                health
+            };
+            let (healthy, progressing) = (Some(false), !stalled);
+            return Self {
+                ready: false,
+                synced: false,
+                healthy,
+                progressing,
+                stalled,
+                reason,
+                message,
+                health,
+            };
         }
         if let Some(wait) = applied.waiting.first() {
             let message = format!("waiting for {}: {}", wait.on, wait.why);
             let reason = "WaitingForInput".to_owned();
             let healthy = Some(healthy);
-            return Self { ready: false, synced: false, healthy, progressing: true, stalled: false, reason, message, health };
+            return Self {
+                ready: false,
+                synced: false,
+                healthy,
+                progressing: true,
+                stalled: false,
+                reason,
+                message,
+                health,
+            };
         }
         let failed = matches!(applied.health, Health::Failed(_));
         let reason = match (healthy, failed) {
@@ -116,8 +140,18 @@ impl Row {
             reason: reason.to_owned(),
             message: message.to_owned(),
         };
-        let cause = |holds: bool| if holds { (self.reason.as_str(), self.message.as_str()) } else { ("", "") };
-        let synced = if self.synced { ("", "everything that is wanted is applied") } else { cause(true) };
+        let cause = |holds: bool| {
+            if holds {
+                (self.reason.as_str(), self.message.as_str())
+            } else {
+                ("", "")
+            }
+        };
+        let synced = if self.synced {
+            ("", "everything that is wanted is applied")
+        } else {
+            cause(true)
+        };
         let (progressing, stalled) = (cause(self.progressing), cause(self.stalled));
         vec![
             observed(READY, Some(self.ready), &self.reason, &self.message),
@@ -130,11 +164,20 @@ impl Row {
 }
 
 /// The whole status that a verdict makes.
-pub(crate) fn status(verdict: &Verdict<'_>, live: &ServiceStatus, generation: i64, now: Timestamp) -> ServiceStatus {
+pub(crate) fn status(
+    verdict: &Verdict<'_>,
+    live: &ServiceStatus,
+    generation: i64,
+    now: Timestamp,
+) -> ServiceStatus {
     let (row, phase) = match verdict {
         Verdict::Applied(applied) => {
             let row = Row::applied(applied);
-            let phase = if row.ready { phase::READY } else { phase::PROGRESSING };
+            let phase = if row.ready {
+                phase::READY
+            } else {
+                phase::PROGRESSING
+            };
             (row, phase)
         }
         Verdict::Stopped(stop) => (Row::stopped(stop), phase::PROGRESSING),
@@ -156,18 +199,28 @@ fn paused(by: &str, live: &ServiceStatus, generation: i64, now: Timestamp) -> Se
         reason: "Paused".to_owned(),
         message: format!("{by}: nothing is applied or repaired until the annotation is removed"),
     };
-    let mut conditions: Vec<Condition> = live.conditions.iter().filter(|kept| kept.type_ != SYNCED).cloned().collect();
+    let mut conditions: Vec<Condition> = live
+        .conditions
+        .iter()
+        .filter(|kept| kept.type_ != SYNCED)
+        .cloned()
+        .collect();
     conditions.extend(merge_conditions(&live.conditions, &[paused], generation, now));
     ServiceStatus {
         observed_generation: live.observed_generation,
-        phase: if live.phase.is_empty() { phase::PROGRESSING.to_owned() } else { live.phase.clone() },
+        phase: if live.phase.is_empty() {
+            phase::PROGRESSING.to_owned()
+        } else {
+            live.phase.clone()
+        },
         conditions,
     }
 }
 
 /// What changed for somebody who looks only at Ready: (worse, reason, message).
 pub(crate) fn transition(before: &ServiceStatus, after: &ServiceStatus) -> Option<(bool, String, String)> {
-    let find = |status: &ServiceStatus, type_: &str| status.conditions.iter().find(|it| it.type_ == type_).cloned();
+    let find =
+        |status: &ServiceStatus, type_: &str| status.conditions.iter().find(|it| it.type_ == type_).cloned();
     let (old, new) = (find(before, READY), find(after, READY)?);
     let same = |old: &Condition| old.status == new.status && old.reason == new.reason;
     if old.as_ref().is_some_and(same) {
@@ -195,9 +248,16 @@ mod tests {
 
     fn shown(verdict: &Verdict<'_>) -> String {
         let status = status(verdict, &ServiceStatus::default(), 3, Timestamp::UNIX_EPOCH);
-        let conditions = status.conditions.iter().map(|it| format!("{}={}", it.type_, it.status));
+        let conditions = status
+            .conditions
+            .iter()
+            .map(|it| format!("{}={}", it.type_, it.status));
         let reason = &status.conditions[0].reason;
-        format!("{} {reason} {}", status.phase, conditions.collect::<Vec<_>>().join(" "))
+        format!(
+            "{} {reason} {}",
+            status.phase,
+            conditions.collect::<Vec<_>>().join(" ")
+        )
     }
 
     #[test]
@@ -220,7 +280,10 @@ mod tests {
 
     #[test]
     fn a_wait_forbids_ready() {
-        let waiting = vec![Wait { on: "ConfigMap x".into(), why: "it does not exist".into() }];
+        let waiting = vec![Wait {
+            on: "ConfigMap x".into(),
+            why: "it does not exist".into(),
+        }];
         let applied = Applied { waiting, ..applied() };
         assert_eq!(
             shown(&Verdict::Applied(&applied)),
@@ -253,8 +316,18 @@ mod tests {
 
     #[test]
     fn a_pause_keeps_what_is_known() {
-        let ready = status(&Verdict::Applied(&applied()), &ServiceStatus::default(), 3, Timestamp::UNIX_EPOCH);
-        let paused = status(&Verdict::Paused("by annotation"), &ready, 4, Timestamp::UNIX_EPOCH);
+        let ready = status(
+            &Verdict::Applied(&applied()),
+            &ServiceStatus::default(),
+            3,
+            Timestamp::UNIX_EPOCH,
+        );
+        let paused = status(
+            &Verdict::Paused("by annotation"),
+            &ready,
+            4,
+            Timestamp::UNIX_EPOCH,
+        );
         assert_eq!((paused.phase.as_str(), paused.observed_generation), ("Ready", 3));
         assert!(transition(&ready, &paused).is_none());
     }

@@ -3,7 +3,7 @@ use crate::{
     access::{Connections, Requests},
     dependents::Dependents,
     inventories::Inventories,
-    provider::ServiceProvider,
+    provider::{ServiceApi, ServiceProvider, ServiceStatus},
     singles::Singles,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
@@ -16,7 +16,10 @@ use openmcp_reconcile::{
     events::{Note, Recorder},
     watch::Store,
 };
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 /// How things are called in this process.
 #[derive(Debug, Clone)]
@@ -51,6 +54,35 @@ impl Names {
     }
 }
 
+/// The statuses that were written and that the watch has not shown yet: what comes next is compared with them, so
+/// that nothing is written, said or timed twice.
+#[derive(Default)]
+pub(crate) struct Statuses(Mutex<HashMap<Key, (Option<String>, ServiceStatus)>>);
+
+impl Statuses {
+    fn written(&self) -> MutexGuard<'_, HashMap<Key, (Option<String>, ServiceStatus)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The status of an object as it is now, as far as this process knows.
+    pub(crate) fn of<K: ServiceApi>(&self, key: &Key, object: &K) -> ServiceStatus {
+        match self.written().get(key) {
+            Some((seen, written)) if *seen == object.resource_version() => written.clone(),
+            _ => object.status().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// A status was written over an object as it was seen.
+    pub(crate) fn wrote<K: ServiceApi>(&self, key: &Key, object: &K, status: ServiceStatus) {
+        self.written()
+            .insert(key.clone(), (object.resource_version(), status));
+    }
+
+    fn forget(&self, key: &Key) {
+        self.written().remove(key);
+    }
+}
+
 /// See the module.
 pub(crate) struct World<P: ServiceProvider> {
     pub(crate) provider: P,
@@ -66,6 +98,7 @@ pub(crate) struct World<P: ServiceProvider> {
     pub(crate) engine: Engine,
     pub(crate) dependents: Arc<Dependents>,
     pub(crate) handle: Handle,
+    pub(crate) statuses: Statuses,
 }
 
 impl<P: ServiceProvider> World<P> {
@@ -78,7 +111,14 @@ impl<P: ServiceProvider> World<P> {
     }
 
     /// Says something about a service object, where its owner looks.
-    pub(crate) fn note(&self, object: &P::Api, warning: bool, reason: &'static str, action: &'static str, note: String) {
+    pub(crate) fn note(
+        &self,
+        object: &P::Api,
+        warning: bool,
+        reason: &'static str,
+        action: &'static str,
+        note: String,
+    ) {
         let regarding = ObjectReference {
             api_version: Some(P::Api::api_version(&()).into_owned()),
             kind: Some(self.names.kind.to_owned()),
@@ -107,6 +147,7 @@ impl<P: ServiceProvider> World<P> {
                 _ => {}
             }
         }
+        self.statuses.forget(key);
         self.handle.forget(key);
     }
 }

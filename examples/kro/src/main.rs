@@ -1,25 +1,16 @@
 //! Gives tenants [kro](https://kro.run): its definitions on the tenant's ControlPlane, its controller on the workload
 //! cluster with access to that ControlPlane only.
-use k8s_openapi::api::{
-    apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
-    core::v1::{
-        Container, EnvVar, EnvVarSource, HTTPGetAction, Namespace, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe,
-    },
-    rbac::v1::{AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject},
-};
-use k8s_openapi::apimachinery::pkg::{
-    apis::meta::v1::{LabelSelector, ObjectMeta},
-    util::intstr::IntOrString,
-};
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use service_provider_runtime::{
-    Access, Desired, Inputs, Invalid, ProviderConfig as Config, ServiceProvider, ServiceStatus, rules,
+    Access, Desired, Inputs, Invalid, ServiceProvider, ServiceStatus, WorkloadIdentity, rules,
 };
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
-/// Heap pages are given back: definitions and their events are big and short-lived.
+/// Memory goes back: definitions and their events are big and short-lived.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -43,7 +34,12 @@ struct KroSpec {
 
 /// What the platform offers.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "kro.services.open-control-plane.io", version = "v1alpha1", kind = "ProviderConfig")]
+#[kube(
+    group = "kro.services.open-control-plane.io",
+    version = "v1alpha1",
+    kind = "ProviderConfig",
+    doc = "ProviderConfig says which versions of kro tenants may order."
+)]
 #[serde(rename_all = "camelCase")]
 struct ProviderConfigSpec {
     /// The versions that tenants may order.
@@ -57,6 +53,7 @@ struct ProviderConfigSpec {
 /// One version, and what it consists of.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 struct Version {
+    /// How tenants call it.
     version: String,
     /// kro's controller.
     image: String,
@@ -64,12 +61,14 @@ struct Version {
     bundle: Bundle,
 }
 
+/// A ConfigMap.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 struct Bundle {
+    /// Its name.
     name: String,
 }
 
-impl Config for ProviderConfig {
+impl service_provider_runtime::ProviderConfig for ProviderConfig {
     fn tenants_may_pause(&self) -> bool {
         self.spec.tenants_may_pause
     }
@@ -81,9 +80,9 @@ const STATIC: &str = "kro:controller:static";
 /// A tenant gives kro rights by ClusterRoles with this label: they are added to the controller's own.
 const AGGREGATE: &str = "rbac.kro.run/aggregate-to-controller";
 
-struct Kro_;
+struct KroProvider;
 
-impl ServiceProvider for Kro_ {
+impl ServiceProvider for KroProvider {
     type Api = Kro;
     type Config = ProviderConfig;
 
@@ -94,138 +93,109 @@ impl ServiceProvider for Kro_ {
             rules::read("kro.run"),
             rules::read("internal.kro.run"),
         ];
-        let workload = [
+        let mcp = mcp
+            .into_iter()
+            .chain(rules::identity())
+            .chain(rules::grant(&[CONTROLLER, STATIC]));
+        Access::mcp(mcp).workload([
             rules::manage("", &["namespaces", "secrets"]),
             rules::manage("apps", &["deployments"]),
-        ];
-        Access::mcp(mcp.into_iter().chain(rules::identity()).chain(rules::grant(&[CONTROLLER, STATIC])))
-            .workload(workload)
+        ])
     }
 
     fn desired(&self, cx: &Inputs<'_, Self>) -> Result<Desired, Invalid> {
-        let wanted = &cx.object().spec.version;
-        let offered = &cx.config().spec.versions;
-        let version = offered.iter().find(|offer| offer.version == *wanted).ok_or_else(|| {
-            let known: Vec<&str> = offered.iter().map(|offer| offer.version.as_str()).collect();
-            Invalid::new(
-                "UnknownVersion",
-                format!("spec.version: {wanted} is not offered; choose one of: {}", known.join(", ")),
-            )
-        })?;
+        let version = ordered(&cx.object().spec.version, &cx.config().spec.versions)?;
+        let identity = cx.workload_identity(SYSTEM, "kro").bound_to(CONTROLLER);
         let mut desired = Desired::new();
         desired.mcp_all(cx.bundle(&version.bundle.name)?)?;
-        desired.mcp(Namespace { metadata: named(SYSTEM), ..Namespace::default() })?;
-        for role in cluster_roles() {
-            desired.mcp(role)?;
-        }
-        desired.mcp(binding())?;
-        let identity = cx.workload_identity(SYSTEM, "kro");
+        desired.mcp(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}))?;
+        desired.mcp_all(cluster_roles())?;
         desired.identity(&identity);
-        let namespace = cx.workload_namespace();
-        desired.workload(Namespace { metadata: named(namespace), ..Namespace::default() })?;
-        let pod = PodSpec {
-            containers: vec![Container {
-                volume_mounts: Some(vec![identity.mount("mcp")]),
-                ..container(&version.image, &identity.kubeconfig())
-            }],
-            volumes: Some(vec![identity.volume("mcp")]),
-            // What it needs it gets by its volume.
-            automount_service_account_token: Some(false),
-            ..PodSpec::default()
-        };
-        desired.workload(deployment(namespace, pod))?;
+        desired.workload(deployment(cx.workload_namespace(), &version.image, &identity))?;
         Ok(desired)
     }
 }
 
-fn named(name: &str) -> ObjectMeta {
-    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+/// The version that was ordered, if it is offered.
+fn ordered<'a>(wanted: &str, offered: &'a [Version]) -> Result<&'a Version, Invalid> {
+    offered
+        .iter()
+        .find(|offer| offer.version == wanted)
+        .ok_or_else(|| {
+            let known: Vec<&str> = offered.iter().map(|offer| offer.version.as_str()).collect();
+            let message = format!(
+                "spec.version: {wanted} is not offered; choose one of: {}",
+                known.join(", ")
+            );
+            Invalid::new("UnknownVersion", message)
+        })
 }
 
-/// What kro needs for its own kinds, and whatever tenants add to it.
-fn cluster_roles() -> [ClusterRole; 2] {
-    let label = BTreeMap::from([(AGGREGATE.to_owned(), "true".to_owned())]);
+/// What kro needs for its own kinds, and whatever tenants add to it. It makes a definition for each
+/// ResourceGraphDefinition and deletes none: see its flag `--allow-crd-deletion`.
+fn cluster_roles() -> [Value; 2] {
+    let rules: Vec<PolicyRule> = [
+        own("kro.run", "resourcegraphdefinitions"),
+        own("internal.kro.run", "graphrevisions"),
+        [
+            rules::allow(
+                "apiextensions.k8s.io",
+                &["customresourcedefinitions"],
+                &["create", "get", "list", "patch", "update", "watch"],
+            ),
+            rules::allow("", &["events"], &["create", "patch"]),
+        ],
+    ]
+    .concat();
+    let role = |name: &str| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}});
+    let (mut fixed, mut aggregated) = (role(STATIC), role(CONTROLLER));
+    fixed["metadata"]["labels"] = json!({AGGREGATE: "true"});
+    fixed["rules"] = json!(rules);
+    aggregated["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {AGGREGATE: "true"}}]});
+    [fixed, aggregated]
+}
+
+fn own(group: &str, plural: &str) -> [PolicyRule; 2] {
+    let (status, finalizers) = (format!("{plural}/status"), format!("{plural}/finalizers"));
     let all = ["create", "delete", "get", "list", "patch", "update", "watch"];
-    let own = |group: &str, kind: &str| -> [PolicyRule; 2] {
-        let (status, finalizers) = (format!("{kind}/status"), format!("{kind}/finalizers"));
-        [rules::allow(group, &[kind], &all), rules::allow(group, &[&status, &finalizers], &["get", "patch", "update"])]
-    };
-    // It makes a definition for each ResourceGraphDefinition, and does not delete any: see its --allow-crd-deletion.
-    let definitions = ["create", "get", "list", "patch", "update", "watch"];
-    let mut rules: Vec<PolicyRule> = own("kro.run", "resourcegraphdefinitions").into();
-    rules.extend(own("internal.kro.run", "graphrevisions"));
-    rules.push(rules::allow("apiextensions.k8s.io", &["customresourcedefinitions"], &definitions));
-    rules.push(rules::allow("", &["events"], &["create", "patch"]));
-    let selector = LabelSelector { match_labels: Some(label.clone()), ..LabelSelector::default() };
-    let aggregated = AggregationRule { cluster_role_selectors: Some(vec![selector]) };
     [
-        ClusterRole {
-            metadata: ObjectMeta { labels: Some(label), ..named(STATIC) },
-            rules: Some(rules),
-            ..ClusterRole::default()
-        },
-        ClusterRole { metadata: named(CONTROLLER), aggregation_rule: Some(aggregated), ..ClusterRole::default() },
+        rules::allow(group, &[plural], &all),
+        rules::allow(group, &[&status, &finalizers], &["get", "patch", "update"]),
     ]
 }
 
-fn binding() -> ClusterRoleBinding {
-    ClusterRoleBinding {
-        metadata: named(CONTROLLER),
-        role_ref: RoleRef {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: "ClusterRole".to_owned(),
-            name: CONTROLLER.to_owned(),
+/// One controller at a time: it elects no leader, and takes its rights from its volume only.
+fn deployment(namespace: &str, image: &str, identity: &WorkloadIdentity) -> Value {
+    let labels = json!({"app.kubernetes.io/name": "kro"});
+    let container = json!({
+        "name": "kro",
+        "image": image,
+        "args": [
+            "-kubeconfig", identity.kubeconfig(),
+            "-metrics-bind-address", "$(POD_IP):8078",
+            "-health-probe-bind-address", "$(POD_IP):8079",
+        ],
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8079}, "periodSeconds": 1},
+        "volumeMounts": [identity.mount("mcp")],
+    });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "kro", "namespace": namespace},
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {
+                "automountServiceAccountToken": false,
+                "containers": [container],
+                "volumes": [identity.volume("mcp")],
+            }},
         },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: "kro".to_owned(),
-            namespace: Some(SYSTEM.to_owned()),
-            ..Subject::default()
-        }]),
-    }
-}
-
-fn container(image: &str, kubeconfig: &str) -> Container {
-    let field = ObjectFieldSelector { field_path: "status.podIP".to_owned(), ..ObjectFieldSelector::default() };
-    let ready = HTTPGetAction {
-        path: Some("/readyz".to_owned()),
-        port: IntOrString::Int(8079),
-        ..HTTPGetAction::default()
-    };
-    let args = ["-kubeconfig", kubeconfig, "-metrics-bind-address", "$(POD_IP):8078", "-health-probe-bind-address", "$(POD_IP):8079"];
-    Container {
-        name: "kro".to_owned(),
-        image: Some(image.to_owned()),
-        args: Some(args.map(str::to_owned).into()),
-        env: Some(vec![EnvVar {
-            name: "POD_IP".to_owned(),
-            value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
-            ..EnvVar::default()
-        }]),
-        readiness_probe: Some(Probe { http_get: Some(ready), period_seconds: Some(1), ..Probe::default() }),
-        ..Container::default()
-    }
-}
-
-/// One controller at a time: it elects no leader.
-fn deployment(namespace: &str, pod: PodSpec) -> Deployment {
-    let labels = Some(BTreeMap::from([("app.kubernetes.io/name".to_owned(), "kro".to_owned())]));
-    Deployment {
-        metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..named("kro") },
-        spec: Some(DeploymentSpec {
-            replicas: Some(1),
-            strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), ..DeploymentStrategy::default() }),
-            selector: LabelSelector { match_labels: labels.clone(), ..LabelSelector::default() },
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels, ..ObjectMeta::default() }),
-                spec: Some(pod),
-            },
-            ..DeploymentSpec::default()
-        }),
-        status: None,
-    }
+    })
 }
 
 fn main() -> ExitCode {
-    service_provider_runtime::main(Kro_)
+    service_provider_runtime::main(KroProvider)
 }

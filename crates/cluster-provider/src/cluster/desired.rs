@@ -17,6 +17,7 @@ const PKI: &str = "/etc/openmcp/pki";
 /// Longest name of Secret and Deployment: the pods' names add a hash of at most 16 characters and must fit 63.
 const MAX_NAME: usize = 47;
 /// Files in the Secret beside the identity.
+const ETCD_ENDPOINTS: &str = "etcd-endpoints";
 const ETCD_CA: &str = "etcd-ca.crt";
 const ETCD_CERT: &str = "etcd.crt";
 const ETCD_KEY: &str = "etcd.key";
@@ -128,6 +129,7 @@ pub(crate) fn files(
     );
     let mut files = identity.files().clone();
     for (name, text) in [
+        (ETCD_ENDPOINTS, &etcd.endpoints),
         (ETCD_CA, &etcd.ca),
         (ETCD_CERT, &etcd.certificate),
         (ETCD_KEY, &etcd.key),
@@ -136,6 +138,17 @@ pub(crate) fn files(
         files.insert(name.to_owned(), text.clone());
     }
     Ok(files)
+}
+
+/// The etcd access that a control plane was given: it goes on with this while the platform's own is missing.
+pub(crate) fn etcd_copy(files: &BTreeMap<String, String>) -> Option<Access> {
+    let file = |name: &str| files.get(name).cloned();
+    Some(Access {
+        endpoints: file(ETCD_ENDPOINTS)?,
+        ca: file(ETCD_CA)?,
+        certificate: file(ETCD_CERT)?,
+        key: file(ETCD_KEY)?,
+    })
 }
 
 /// The Secret; `files` is everything that it holds.
@@ -350,6 +363,11 @@ mod tests {
                 assert!(files.contains_key(item["key"].as_str().unwrap()), "{item}");
             }
         }
+    }
+
+    #[test]
+    fn a_control_plane_holds_the_etcd_access_that_it_was_given() {
+        assert_eq!(etcd_copy(&build(Ipv4Addr::new(127, 0, 0, 9)).0), Some(etcd()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     access::target::Targets,
     apply,
-    context::Context,
+    context::{Context, texts},
     drift::covers,
     finalizer,
     names::{
@@ -177,7 +177,15 @@ impl ClusterReconciler {
             etcd_prefix: Some(owner.etcd_prefix()),
             identity: Record::of(cluster).identity,
         };
-        let etcd = match self.cx.etcd_access() {
+        let given = || {
+            let secret = self
+                .cx
+                .stores
+                .control_plane_secrets
+                .get(&owner.namespace, &owner.control_plane())?;
+            desired::etcd_copy(&texts(&secret))
+        };
+        let etcd = match self.cx.etcd_access().or_else(|missing| given().ok_or(missing)) {
             Ok(etcd) => etcd,
             Err(missing) => {
                 return Ok(Step::report(Report::not_ready(

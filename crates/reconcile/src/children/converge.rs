@@ -1,5 +1,6 @@
 //! Carrying out a plan: intents first, wave by wave, results in one write, prune last.
 use super::{
+    counters,
     damper::Damper,
     drift::Drift,
     kinds::{Kind, Kinds},
@@ -212,6 +213,15 @@ impl Engine {
         if complete && !order.waiting && !prunes.is_empty() {
             self.prune(&order, prunes, inventory, &mut report).await?;
         }
+        counters::pass(report.applied);
+        report
+            .repaired
+            .iter()
+            .for_each(|drift| counters::drift(drift, true));
+        report
+            .detected
+            .iter()
+            .for_each(|drift| counters::drift(drift, false));
         Ok(report)
     }
 
@@ -358,7 +368,10 @@ impl Engine {
             for step in due {
                 running.push(self.run_step(scene, step));
             }
-            let done: Vec<_> = stream::iter(running).buffer_unordered(CONCURRENCY).collect().await;
+            let done: Vec<_> = stream::iter(running)
+                .buffer_unordered(CONCURRENCY)
+                .collect()
+                .await;
             for (candidate, outcome) in done {
                 complete &= take_in(candidate, outcome, inventory, report);
             }

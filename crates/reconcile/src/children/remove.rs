@@ -187,7 +187,7 @@ impl Target<'_> {
             && answer.status != StatusCode::NOT_FOUND
             && answer.status != StatusCode::CONFLICT
         {
-            return Err(answer.into_fault(&format!("delete {}", self.address)));
+            return Err(answer.fault(format!("delete {}", self.address)));
         }
         match raw::get_metadata(self.client, self.address).await? {
             Some(meta) if meta["metadata"]["uid"] == live => {

@@ -6,7 +6,7 @@ use super::{
     kinds::Kind,
     observe::{Body, Child},
 };
-use crate::{Key, digest::Digester};
+use crate::{Key, digest::Digester, fault::chain, metrics::WatchMetrics};
 use futures::StreamExt;
 use kube::{
     Api, Resource,
@@ -255,9 +255,10 @@ fn remove_one(keys: &mut Vec<Key>, key: &Key) {
 /// The task of one watch.
 async fn run(shared: Arc<Shared>, id: WatchId, client: kube::Client, watch: Arc<Watch>) {
     let mut leases = watch.leases.subscribe();
+    let metrics = WatchMetrics::new(&id.kind.resource.kind);
     loop {
         tokio::select! {
-            () = follow_stream(&shared, &id, &client, &watch) => {}
+            () = follow_stream(&shared, &id, &client, &watch, &metrics) => {}
             () = unused_for(&mut leases, shared.linger) => {}
         }
         let mut watches = shared.watches();
@@ -280,7 +281,13 @@ async fn unused_for(leases: &mut signal::Receiver<usize>, linger: Duration) {
     }
 }
 
-async fn follow_stream(shared: &Shared, id: &WatchId, client: &kube::Client, watch: &Watch) {
+async fn follow_stream(
+    shared: &Shared,
+    id: &WatchId,
+    client: &kube::Client,
+    watch: &Watch,
+    metrics: &WatchMetrics,
+) {
     let api: Api<Body> = Api::all_with(client.clone(), &id.kind.resource);
     let mut config = watcher::Config::default().page_size(PAGE);
     if id.scope == Scope::Marked {
@@ -299,7 +306,8 @@ async fn follow_stream(shared: &Shared, id: &WatchId, client: &kube::Client, wat
                 }
             }
             Err(error) => {
-                let failure = format!("cannot watch {}: {error}", id.kind.resource.plural);
+                metrics.restarted();
+                let failure = format!("cannot watch {}: {}", id.kind.resource.plural, chain(&error));
                 tracing::warn!(connection = id.connection, "{failure}");
                 for key in note_failure(&mut watch.state(), failure) {
                     (shared.wake)(&key);

@@ -61,7 +61,13 @@ impl Connections {
     }
 
     /// The cluster that the kubeconfig in a Secret leads to.
-    pub(crate) async fn reach(&self, key: &Key, of: ClusterName, namespace: &str, secret: &str) -> Result<Reached, Stop> {
+    pub(crate) async fn reach(
+        &self,
+        key: &Key,
+        of: ClusterName,
+        namespace: &str,
+        secret: &str,
+    ) -> Result<Reached, Stop> {
         self.dependents.add(key, Self::SECRET, namespace, secret);
         let store = self.secrets.store(namespace, secret);
         store.synced().await;
@@ -73,7 +79,10 @@ impl Connections {
         let mut open = slot.lock().await;
         self.refresh(&mut open, &kubeconfig, secret).await?;
         let Some(open) = open.as_ref() else {
-            return Err(Stop::wait("AccessPending", format!("Secret {secret} leads nowhere yet")));
+            return Err(Stop::wait(
+                "AccessPending",
+                format!("Secret {secret} leads nowhere yet"),
+            ));
         };
         let cluster = Cluster {
             client: open.connection.client(),
@@ -81,7 +90,10 @@ impl Connections {
             connection: open.id,
         };
         let endpoint = endpoint(&kubeconfig).ok_or_else(|| {
-            Fault::invalid("InvalidKubeconfig", format!("Secret {secret}: no server with a CA in its kubeconfig"))
+            Fault::invalid(
+                "InvalidKubeconfig",
+                format!("Secret {secret}: no server with a CA in its kubeconfig"),
+            )
         })?;
         Ok(Reached {
             name: of,
@@ -92,7 +104,9 @@ impl Connections {
 
     fn slot(&self, namespace: &str, secret: &str) -> Arc<tokio::sync::Mutex<Option<Open>>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.entry((namespace.to_owned(), secret.to_owned())).or_default().clone()
+        open.entry((namespace.to_owned(), secret.to_owned()))
+            .or_default()
+            .clone()
     }
 
     async fn refresh(&self, open: &mut Option<Open>, kubeconfig: &[u8], secret: &str) -> Result<(), Fault> {
@@ -107,7 +121,10 @@ impl Connections {
         }
         let connection = Connection::from_kubeconfig(kubeconfig, &self.user_agent).await?;
         let identity = connection.identity().await?.ok_or_else(|| {
-            Fault::retry("ClusterStarting", format!("the cluster of Secret {secret} has no kube-system yet"))
+            Fault::retry(
+                "ClusterStarting",
+                format!("the cluster of Secret {secret} has no kube-system yet"),
+            )
         })?;
         if let Some(held) = open.as_ref()
             && held.identity != identity
@@ -128,16 +145,27 @@ impl Connections {
     pub(crate) fn close(&self, namespace: &str, secret: &str) {
         self.secrets.close(namespace, secret);
         let slot = (namespace.to_owned(), secret.to_owned());
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&slot);
     }
 }
 
 /// Server and CA of the current context. Only what was made by a cluster provider gets here.
 fn endpoint(kubeconfig: &[u8]) -> Option<Endpoint> {
     let parsed: Kubeconfig = serde_yaml::from_slice(kubeconfig).ok()?;
-    let context = parsed.contexts.iter().find(|named| Some(&named.name) == parsed.current_context.as_ref())?;
+    let context = parsed
+        .contexts
+        .iter()
+        .find(|named| Some(&named.name) == parsed.current_context.as_ref())?;
     let of = &context.context.as_ref()?.cluster;
-    let cluster = parsed.clusters.iter().find(|named| &named.name == of)?.cluster.as_ref()?;
+    let cluster = parsed
+        .clusters
+        .iter()
+        .find(|named| &named.name == of)?
+        .cluster
+        .as_ref()?;
     Some(Endpoint {
         server: cluster.server.clone()?,
         ca: cluster.certificate_authority_data.clone()?,

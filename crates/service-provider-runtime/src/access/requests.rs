@@ -68,12 +68,16 @@ impl Requests {
     /// The Cluster of the service object's ControlPlane, by the ControlPlane's own ClusterRequest.
     pub(crate) fn mcp_cluster(&self, owner: &Owner<'_>) -> Result<ClusterName, Stop> {
         let (namespace, name) = (&owner.namespace, &owner.key.name);
-        self.dependents.add(owner.key, Self::CLUSTER_REQUEST, namespace, name);
+        self.dependents
+            .add(owner.key, Self::CLUSTER_REQUEST, namespace, name);
         match self.cluster_requests.get(namespace, name) {
             Some(request) => granted(&request, Role::Mcp, "the ControlPlane's cluster"),
             None => Err(Stop::wait(
                 "ClusterPending",
-                format!("ControlPlane {} has not asked for its cluster yet", owner.key.name),
+                format!(
+                    "ControlPlane {} has not asked for its cluster yet",
+                    owner.key.name
+                ),
             )),
         }
     }
@@ -81,7 +85,8 @@ impl Requests {
     /// The workload Cluster that the service object claims a slot on.
     pub(crate) async fn workload_cluster(&self, owner: &Owner<'_>) -> Result<ClusterName, Stop> {
         let name = names::request(self.provider, &owner.key.name, RequestTarget::Workload);
-        self.dependents.add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &name);
+        self.dependents
+            .add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &name);
         let live = self.cluster_requests.get(&owner.namespace, &name);
         if let Some(live) = &live {
             self.let_go_if_deleted(live.as_ref()).await?;
@@ -94,18 +99,26 @@ impl Requests {
         match live.filter(|live| bears(live.as_ref(), &labels)) {
             Some(live) => granted(&live, Role::Workload, "a workload cluster"),
             None => {
-                self.upsert::<ClusterRequest>(&owner.namespace, &name, labels, true, json!(spec)).await?;
+                self.upsert::<ClusterRequest>(&owner.namespace, &name, labels, true, json!(spec))
+                    .await?;
                 Err(Stop::wait("ClusterPending", "a workload cluster is asked for"))
             }
         }
     }
 
     /// Access to a cluster with these rights: asked for, waited for, connected.
-    pub(crate) async fn reach(&self, owner: &Owner<'_>, cluster: ClusterName, rights: &[PolicyRule]) -> Result<Reached, Stop> {
+    pub(crate) async fn reach(
+        &self,
+        owner: &Owner<'_>,
+        cluster: ClusterName,
+        rights: &[PolicyRule],
+    ) -> Result<Reached, Stop> {
         let wish = self.wish(owner, &cluster)?;
         let spec = AccessRequestSpec {
             cluster_ref: wish.by_cluster.then(|| cluster.reference()),
-            request_ref: wish.request.map(|request| ObjectReference::new(&*owner.namespace, request)),
+            request_ref: wish
+                .request
+                .map(|request| ObjectReference::new(&*owner.namespace, request)),
             token: Some(TokenConfig {
                 permissions: vec![PermissionsRequest {
                     rules: rights.iter().cloned().chain([base_rules()]).collect(),
@@ -116,7 +129,8 @@ impl Requests {
             ..AccessRequestSpec::default()
         };
         let (namespace, name) = (wish.namespace, wish.name);
-        self.dependents.add(owner.key, Self::ACCESS_REQUEST, &namespace, &name);
+        self.dependents
+            .add(owner.key, Self::ACCESS_REQUEST, &namespace, &name);
         let live = self.access_requests.get(&namespace, &name);
         if let Some(live) = &live {
             self.let_go_if_deleted(live.as_ref()).await?;
@@ -131,33 +145,51 @@ impl Requests {
                     spec[field] = live[field].clone();
                 }
             }
-            self.upsert::<AccessRequest>(&namespace, &name, wish.labels, wish.own, spec).await?;
-            return Err(Stop::wait("AccessPending", format!("access to {cluster} is asked for")));
+            self.upsert::<AccessRequest>(&namespace, &name, wish.labels, wish.own, spec)
+                .await?;
+            return Err(Stop::wait(
+                "AccessPending",
+                format!("access to {} is asked for", cluster.title()),
+            ));
         };
         if live.is_denied() {
             let why = first_message(live.status.as_ref().map(|status| status.conditions.as_slice()));
-            let message = format!("access to {cluster} is denied (AccessRequest {namespace}/{name}): {why}");
+            let message = format!(
+                "access to {} is denied (AccessRequest {namespace}/{name}): {why}",
+                cluster.title()
+            );
             return Err(Stop::stuck("AccessDenied", message));
         }
         match live.granted_secret() {
-            Some(secret) => self.connections.reach(owner.key, cluster, &namespace, secret).await,
+            Some(secret) => {
+                self.connections
+                    .reach(owner.key, cluster, &namespace, secret)
+                    .await
+            }
             None => {
                 let why = first_message(live.status.as_ref().map(|status| status.conditions.as_slice()));
-                Err(Stop::wait("AccessPending", format!("waiting for access to {cluster}: {why}")))
+                Err(Stop::wait(
+                    "AccessPending",
+                    format!("waiting for access to {}: {why}", cluster.title()),
+                ))
             }
         }
     }
 
     /// Which AccessRequest leads to a cluster.
     fn wish(&self, owner: &Owner<'_>, cluster: &ClusterName) -> Result<Wish, Stop> {
-        self.dependents.add(owner.key, Self::CLUSTER, &cluster.namespace, &cluster.name);
+        self.dependents
+            .add(owner.key, Self::CLUSTER, &cluster.namespace, &cluster.name);
         let target = match cluster.role {
             Role::Mcp => RequestTarget::Mcp,
             Role::Workload => RequestTarget::Workload,
         };
         let live = self.clusters.get(&cluster.namespace, &cluster.name);
         let Some(live) = live else {
-            return Err(Stop::wait("ClusterPending", format!("Cluster {cluster} does not exist yet")));
+            return Err(Stop::wait(
+                "ClusterPending",
+                format!("{} does not exist yet", cluster.title()),
+            ));
         };
         if cluster.role == Role::Workload && live.spec.tenancy == Tenancy::Shared {
             let local = format!("{}--{}", cluster.namespace, cluster.name);
@@ -180,7 +212,11 @@ impl Requests {
             Role::Workload => names::request(self.provider, &owner.key.name, target),
         };
         let grants = |request: &Arc<ClusterRequest>| request.granted_cluster() == Some(&cluster.reference());
-        let standing = self.cluster_requests.get(&owner.namespace, &request).filter(grants).is_some();
+        let standing = self
+            .cluster_requests
+            .get(&owner.namespace, &request)
+            .filter(grants)
+            .is_some();
         Ok(Wish {
             namespace: owner.namespace.clone(),
             name: names::request(self.provider, &owner.key.name, target),
@@ -198,7 +234,9 @@ impl Requests {
         }
         let api: Api<Cluster> = Api::namespaced(self.client.clone(), &cluster.namespace);
         let found = api.get_opt(&cluster.name).await;
-        found.map(|found| found.is_none()).map_err(|error| Fault::api(format_args!("read Cluster {cluster}"), &error))
+        found
+            .map(|found| found.is_none())
+            .map_err(|error| Fault::api(format_args!("read {}", cluster.title()), &error))
     }
 
     /// Gives back what was asked for in the name of the service object: accesses first, then the slot on the
@@ -207,13 +245,17 @@ impl Requests {
         let workload = names::request(self.provider, &owner.key.name, RequestTarget::Workload);
         let mcp = names::request(self.provider, &owner.key.name, RequestTarget::Mcp);
         for name in [&mcp, &workload] {
-            self.dependents.add(owner.key, Self::ACCESS_REQUEST, &owner.namespace, name);
-            self.remove(self.access_requests.get(&owner.namespace, name)).await?;
+            self.dependents
+                .add(owner.key, Self::ACCESS_REQUEST, &owner.namespace, name);
+            self.remove(self.access_requests.get(&owner.namespace, name))
+                .await?;
         }
-        self.dependents.add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &workload);
+        self.dependents
+            .add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &workload);
         let request = self.cluster_requests.get(&owner.namespace, &workload);
         if let Some(cluster) = request.as_ref().and_then(|request| request.granted_cluster()) {
-            self.release_shared(owner, &ClusterName::new(Role::Workload, cluster)).await?;
+            self.release_shared(owner, &ClusterName::new(Role::Workload, cluster))
+                .await?;
         }
         self.remove(request).await
     }
@@ -221,24 +263,35 @@ impl Requests {
     async fn release_shared(&self, owner: &Owner<'_>, cluster: &ClusterName) -> Result<(), Stop> {
         let others = self.cluster_requests.all().into_iter().any(|request| {
             request.granted_cluster() == Some(&cluster.reference())
-                && request.labels().get(labels::MANAGED_BY).is_some_and(|by| by == self.provider)
+                && request
+                    .labels()
+                    .get(labels::MANAGED_BY)
+                    .is_some_and(|by| by == self.provider)
                 && request.namespace().as_deref() != Some(&owner.namespace)
         });
         if others {
             return Ok(());
         }
         let name = names::static_request(self.provider, &format!("{}--{}", cluster.namespace, cluster.name));
-        self.dependents.add(owner.key, Self::ACCESS_REQUEST, &self.home, &name);
+        self.dependents
+            .add(owner.key, Self::ACCESS_REQUEST, &self.home, &name);
         self.remove(self.access_requests.get(&self.home, &name)).await
     }
 
     /// Deletes a request of ours and waits until it is gone. One that bears somebody else's label is left alone.
     async fn remove<K>(&self, live: Option<Arc<K>>) -> Result<(), Stop>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         let Some(live) = live else { return Ok(()) };
-        if live.labels().get(labels::MANAGED_BY).is_none_or(|by| by != self.provider) {
+        if live
+            .labels()
+            .get(labels::MANAGED_BY)
+            .is_none_or(|by| by != self.provider)
+        {
             return Ok(());
         }
         let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
@@ -249,34 +302,53 @@ impl Requests {
                 uid: live.uid(),
                 resource_version: None,
             };
-            match api.delete(&name, &DeleteParams::background().preconditions(uid)).await {
+            match api
+                .delete(&name, &DeleteParams::background().preconditions(uid))
+                .await
+            {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
                 Err(error) => return Err(Fault::api(doing(), &error).into()),
             }
         }
         self.drop_finalizer(live.as_ref()).await?;
-        Err(Stop::wait("ReleasingAccess", format!("waiting until {} {namespace}/{name} is gone", K::kind(&()))))
+        Err(Stop::wait(
+            "ReleasingAccess",
+            format!("waiting until {} {namespace}/{name} is gone", K::kind(&())),
+        ))
     }
 
     /// A request that somebody deleted must go before it can be made again: our finalizer does not hold it.
     async fn let_go_if_deleted<K>(&self, live: &K) -> Result<(), Stop>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         if live.meta().deletion_timestamp.is_none() {
             return Ok(());
         }
         self.drop_finalizer(live).await?;
         let (kind, name) = (K::kind(&()), live.name_any());
-        Err(Stop::wait("AccessPending", format!("{kind} {name} was deleted; it is made again when it is gone")))
+        Err(Stop::wait(
+            "AccessPending",
+            format!("{kind} {name} was deleted; it is made again when it is gone"),
+        ))
     }
 
     async fn drop_finalizer<K>(&self, live: &K) -> Result<(), Fault>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
-        if !live.finalizers().iter().any(|finalizer| finalizer == finalizers::CLUSTER_ACCESS) {
+        if !live
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == finalizers::CLUSTER_ACCESS)
+        {
             return Ok(());
         }
         let api: Api<K> = Api::namespaced(self.client.clone(), &live.namespace().unwrap_or_default());
@@ -314,7 +386,10 @@ impl Requests {
         let Key { namespace, name, .. } = owner.key;
         [
             (labels::MANAGED_BY, self.provider.to_owned()),
-            (labels::MANAGED_PURPOSE, names::managed_purpose(namespace, name, target)),
+            (
+                labels::MANAGED_PURPOSE,
+                names::managed_purpose(namespace, name, target),
+            ),
             (labels::ONBOARDING_NAME, names::label_value(name)),
             (labels::ONBOARDING_NAMESPACE, names::label_value(namespace)),
         ]
@@ -339,15 +414,28 @@ fn granted(request: &ClusterRequest, role: Role, what: &str) -> Result<ClusterNa
         return Ok(ClusterName::new(role, cluster));
     }
     if request.is_denied() {
-        let message = format!("{what} is denied (ClusterRequest {}): {}", request.name_any(), why());
+        let message = format!(
+            "{what} is denied (ClusterRequest {}): {}",
+            request.name_any(),
+            why()
+        );
         return Err(Stop::stuck("ClusterDenied", message));
     }
-    Err(Stop::wait("ClusterPending", format!("waiting for {what}: {}", why())))
+    Err(Stop::wait(
+        "ClusterPending",
+        format!("waiting for {what}: {}", why()),
+    ))
 }
 
 fn first_message(conditions: Option<&[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]>) -> String {
-    let failing = conditions.into_iter().flatten().find(|condition| condition.status != "True");
-    failing.map_or_else(|| "no reason was given".to_owned(), |condition| condition.message.clone())
+    let failing = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.status != "True");
+    failing.map_or_else(
+        || "it is being worked on".to_owned(),
+        |condition| condition.message.clone(),
+    )
 }
 
 fn bears<K: Resource>(live: &K, labels: &BTreeMap<String, String>) -> bool {

@@ -43,8 +43,12 @@ pub(super) async fn check<'a, P: ServiceProvider>(
     let ours: HashSet<&str> = entries.clone().filter_map(|entry| entry.uid.as_deref()).collect();
     let mut found = Vec::new();
     for entry in entries.filter(|entry| is_definition(entry)) {
-        let Some(mcp) = reached.get(&entry.id.cluster) else { continue };
-        let Some(kind) = served(mcp, entry).await? else { continue };
+        let Some(mcp) = reached.get(&entry.id.cluster) else {
+            continue;
+        };
+        let Some(kind) = served(mcp, entry).await? else {
+            continue;
+        };
         let lease = world.engine.lease(owner.key, &mcp.cluster, &kind, Scope::All);
         // An error of the watch shows in the list below, too.
         let _ = lease.synced();
@@ -66,13 +70,18 @@ pub(super) async fn check<'a, P: ServiceProvider>(
 async fn served(mcp: &Reached, entry: &Entry) -> Result<Option<Kind>, Fault> {
     let api: Api<CustomResourceDefinition> = Api::all(mcp.cluster.client.clone());
     let doing = || format!("read CustomResourceDefinition {}", entry.id.name);
-    let found = api.get_opt(&entry.id.name).await.map_err(|error| Fault::api(doing(), &error))?;
+    let found = api
+        .get_opt(&entry.id.name)
+        .await
+        .map_err(|error| Fault::api(doing(), &error))?;
     let Some(definition) = found else { return Ok(None) };
     if definition.metadata.deletion_timestamp.is_some() || definition.uid() != entry.uid {
         return Ok(None);
     }
     let spec = &definition.spec;
-    let Some(version) = spec.versions.iter().find(|version| version.served) else { return Ok(None) };
+    let Some(version) = spec.versions.iter().find(|version| version.served) else {
+        return Ok(None);
+    };
     let gvk = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
     Ok(Some(Kind {
         resource: ApiResource::from_gvk_with_plural(&gvk, &spec.names.plural),
@@ -88,7 +97,10 @@ async fn list(mcp: &Reached, kind: &Kind, ours: &HashSet<&str>) -> Result<Vec<St
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
         Err(error) => return Err(Fault::api(format_args!("list {}", kind.resource.plural), &error)),
     };
-    let theirs = listed.items.iter().filter(|item| item.uid().is_none_or(|uid| !ours.contains(uid.as_str())));
+    let theirs = listed
+        .items
+        .iter()
+        .filter(|item| item.uid().is_none_or(|uid| !ours.contains(uid.as_str())));
     Ok(theirs
         .map(|item| match item.namespace() {
             Some(namespace) => format!("{} {namespace}/{}", kind.resource.kind, item.name_any()),

@@ -3,18 +3,14 @@ use crate::{
     access::{ClusterName, Owner, Reached},
     deletion,
     desired::{Desired, Role, Wait},
-    identity::Tokens,
+    identity::{Tokens, workload_namespace},
     provider::{LiveView, ServiceProvider},
     stop::Stop,
     world::World,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
-use openmcp_api::{
-    inventory::Owner as OwnerRef,
-    keys::labels,
-    names,
-};
+use openmcp_api::{inventory::Owner as OwnerRef, keys::labels, names};
 use openmcp_reconcile::{
     Fault,
     apply::Mark,
@@ -22,6 +18,7 @@ use openmcp_reconcile::{
     fault::Class,
     inventory::Inventory,
 };
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -71,8 +68,17 @@ pub(super) async fn apply<P: ServiceProvider>(
 ) -> Result<Applied, Stop> {
     let uid = object.uid().unwrap_or_default();
     let mark = mark(&uid);
-    let wanted = wanted(world, desired.objects.into_iter().map(|it| (it.role, it.wanted)), &desired.identities, &reached, &mark)?;
-    let mut reached: BTreeMap<String, Reached> = reached.into_iter().map(|it| (it.name.to_string(), it)).collect();
+    let home = workload_namespace(world.names.provider, &owner.key.namespace, &owner.key.name);
+    let wanted = wanted(
+        world,
+        &home,
+        desired.objects.into_iter().map(|it| (it.role, it.wanted)),
+        &desired.identities,
+        &reached,
+        &mark,
+    )?;
+    let mut reached: BTreeMap<String, Reached> =
+        reached.into_iter().map(|it| (it.name.to_string(), it)).collect();
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
     let stored = world.inventories.load(&owner.namespace, &name).await?;
     let owner_ref = OwnerRef {
@@ -82,13 +88,17 @@ pub(super) async fn apply<P: ServiceProvider>(
         name: owner.key.name.clone(),
         uid,
     };
-    let record = world.inventories.record(&owner.namespace, &name, owner_ref, stored);
+    let record = world
+        .inventories
+        .record(&owner.namespace, &name, owner_ref, stored);
     let mut inventory = Inventory::new(&record, record.entries());
     // What is left on a cluster that is not used any more is removed there, as far as it can be reached.
     let elsewhere = deletion::reach_recorded(world, owner, &mut inventory, &mut reached).await;
     let now = Timestamp::now();
-    let clusters: BTreeMap<String, Cluster> =
-        reached.iter().map(|(name, reached)| (name.clone(), reached.cluster.clone())).collect();
+    let clusters: BTreeMap<String, Cluster> = reached
+        .iter()
+        .map(|(name, reached)| (name.clone(), reached.cluster.clone()))
+        .collect();
     let order = Convergence {
         key: owner.key,
         clusters: &clusters,
@@ -97,7 +107,10 @@ pub(super) async fn apply<P: ServiceProvider>(
         waiting: !desired.waiting.is_empty(),
         now,
     };
-    let tokens = Tokens { reached: &reached, now };
+    let tokens = Tokens {
+        reached: &reached,
+        now,
+    };
     let report = world.engine.converge(order, &mut inventory, &tokens).await?;
     tell(world, object, &report);
     let health = health(world, &report);
@@ -105,7 +118,12 @@ pub(super) async fn apply<P: ServiceProvider>(
         complete: report.failures.is_empty() && report.unready.is_empty(),
         health,
         waiting: desired.waiting,
-        failures: report.failures.into_iter().map(|failure| failure.fault).chain(elsewhere.err()).collect(),
+        failures: report
+            .failures
+            .into_iter()
+            .map(|failure| failure.fault)
+            .chain(elsewhere.err())
+            .collect(),
         wake: report.wake,
     })
 }
@@ -113,6 +131,7 @@ pub(super) async fn apply<P: ServiceProvider>(
 /// What is desired, in the form of the engine: on which Cluster, with our labels.
 fn wanted<P: ServiceProvider>(
     world: &World<P>,
+    workload_namespace: &str,
     objects: impl Iterator<Item = (Role, Wanted)>,
     identities: &[crate::identity::WorkloadIdentity],
     reached: &[Reached],
@@ -121,27 +140,44 @@ fn wanted<P: ServiceProvider>(
     let on = |role: Role| reached.iter().find(|it| it.name.role == role);
     let mcp = on(Role::Mcp).ok_or(ApplyError::NoWorkload)?;
     let provider = names::label_value(world.names.provider);
-    objects
-        .chain(identities.iter().flat_map(|identity| identity.wanted(mcp)))
-        .map(|(role, mut wanted)| {
-            let name: &ClusterName = &on(role).ok_or(ApplyError::NoWorkload)?.name;
-            wanted.cluster = name.to_string();
-            wanted.normalize()?;
-            wanted.label(labels::RUNTIME_PROVIDER, &provider);
-            wanted.label(mark.label, &mark.value);
-            Ok(wanted)
-        })
-        .collect()
+    let mut all: Vec<(Role, Wanted)> = objects.collect();
+    all.extend(identities.iter().flat_map(|identity| identity.wanted(mcp)));
+    if all.iter().any(|(role, _)| *role == Role::Workload) {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": workload_namespace}});
+        all.push((Role::Workload, Wanted::new(Role::Workload.as_str(), namespace)));
+    }
+    let finish = |(role, mut wanted): (Role, Wanted)| {
+        let name: &ClusterName = &on(role).ok_or(ApplyError::NoWorkload)?.name;
+        wanted.cluster = name.to_string();
+        wanted.normalize()?;
+        wanted.label(labels::RUNTIME_PROVIDER, &provider);
+        wanted.label(mark.label, &mark.value);
+        Ok(wanted)
+    };
+    all.into_iter().map(finish).collect()
 }
 
 /// Repairs and oddities, as Events on the service object.
 fn tell<P: ServiceProvider>(world: &World<P>, object: &P::Api, report: &Report) {
     for drift in &report.repaired {
         tracing::info!(object = object.name_any(), "drift repaired: {drift}");
-        world.note(object, true, "DriftRepaired", "Repair", format!("drift repaired: {drift}"));
+        world.note(
+            object,
+            true,
+            "DriftRepaired",
+            "Repair",
+            format!("drift repaired: {drift}"),
+        );
     }
     for drift in &report.detected {
-        world.note(object, true, "DriftDetected", "Observe", format!("drift left alone: {drift}"));
+        world.note(
+            object,
+            true,
+            "DriftDetected",
+            "Observe",
+            format!("drift left alone: {drift}"),
+        );
     }
     for id in &report.foreign {
         let note = format!("{id} does not bear our marks any more: it was left alone");
@@ -152,11 +188,21 @@ fn tell<P: ServiceProvider>(world: &World<P>, object: &P::Api, report: &Report) 
 /// The provider's judgement, contained.
 fn health<P: ServiceProvider>(world: &World<P>, report: &Report) -> Health {
     let view = LiveView {
-        children: report.live.iter().map(|(id, child)| (id.to_string(), child.clone())).collect(),
+        children: report
+            .live
+            .iter()
+            .map(|(id, child)| (id.to_string(), child.clone()))
+            .collect(),
         missing: &report.unready,
     };
     let judged = catch_unwind(AssertUnwindSafe(|| world.provider.health(&view)));
     judged.unwrap_or_else(|panic| {
-        Health::Failed(format!("the provider panicked in health(): {}", super::compute::text_of(&*panic)).into())
+        Health::Failed(
+            format!(
+                "the provider panicked in health(): {}",
+                super::compute::text_of(&*panic)
+            )
+            .into(),
+        )
     })
 }

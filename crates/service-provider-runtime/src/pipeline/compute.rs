@@ -29,7 +29,9 @@ impl From<ComputeError> for Stop {
     fn from(error: ComputeError) -> Self {
         match error {
             ComputeError::Invalid(invalid) => invalid.into(),
-            ComputeError::Panicked(_) => Self::Fault(Fault::new(Class::Bug, "ProviderPanicked", error.to_string())),
+            ComputeError::Panicked(_) => {
+                Self::Fault(Fault::new(Class::Bug, "ProviderPanicked", error.to_string()))
+            }
         }
     }
 }
@@ -106,5 +108,6 @@ fn ask<P: ServiceProvider>(
 /// The message of a panic, which is a text in all usual cases.
 pub(super) fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }

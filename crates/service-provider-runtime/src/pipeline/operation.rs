@@ -15,11 +15,18 @@ use openmcp_reconcile::{Fault, Key};
 
 /// The value of the annotation.
 pub(crate) fn operation<K: Resource>(object: &K) -> Option<&str> {
-    object.annotations().get(annotations::OPERATION).map(String::as_str)
+    object
+        .annotations()
+        .get(annotations::OPERATION)
+        .map(String::as_str)
 }
 
 /// Removes the request for a pass: this is the pass.
-pub(super) async fn take_reconcile<P: ServiceProvider>(world: &World<P>, key: &Key, object: &P::Api) -> Result<(), Fault> {
+pub(super) async fn take_reconcile<P: ServiceProvider>(
+    world: &World<P>,
+    key: &Key,
+    object: &P::Api,
+) -> Result<(), Fault> {
     if operation(object) == Some(annotations::OPERATION_RECONCILE) {
         let api = world.objects_in(&key.namespace);
         object::remove_annotation(&api, object, annotations::OPERATION).await?;
@@ -35,8 +42,13 @@ pub(super) async fn paused<P: ServiceProvider>(
 ) -> Result<Option<String>, Fault> {
     let ignored = |operation: Option<&str>| operation == Some(annotations::OPERATION_IGNORE);
     let config = world.configs.get("", world.names.provider);
-    if config.as_ref().is_some_and(|config| ignored(operation(&**config))) {
-        return Ok(Some("paused by the platform owner on the ProviderConfig".to_owned()));
+    if config
+        .as_ref()
+        .is_some_and(|config| ignored(operation(&**config)))
+    {
+        return Ok(Some(
+            "paused by the platform owner on the ProviderConfig".to_owned(),
+        ));
     }
     let name = names::inventory(world.names.provider, world.names.kind, &key.name);
     let inventory = world.inventories.load(&Owner::new(key).namespace, &name).await?;
@@ -44,5 +56,6 @@ pub(super) async fn paused<P: ServiceProvider>(
         return Ok(Some("paused by the platform owner".to_owned()));
     }
     let allowed = config.is_some_and(|config| config.tenants_may_pause());
-    Ok((allowed && ignored(operation(object))).then(|| format!("paused by annotation {}", annotations::OPERATION)))
+    Ok((allowed && ignored(operation(object)))
+        .then(|| format!("paused by annotation {}", annotations::OPERATION)))
 }

@@ -13,13 +13,22 @@ pub(super) enum ReadError {
         "there is no ControlPlane {namespace}/{name}: a {kind} must bear the name of the ControlPlane that it is for; {}",
         known(.others)
     )]
-    NoControlPlane { kind: &'static str, namespace: String, name: String, others: Vec<String> },
+    NoControlPlane {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+        others: Vec<String>,
+    },
     #[error("ControlPlane {0}/{1} is being deleted")]
     ControlPlaneTerminating(String, String),
 }
 
 fn known(others: &[String]) -> String {
-    if others.is_empty() { "its namespace has none".to_owned() } else { format!("its namespace has {}", others.join(", ")) }
+    if others.is_empty() {
+        "its namespace has none".to_owned()
+    } else {
+        format!("its namespace has {}", others.join(", "))
+    }
 }
 
 impl From<ReadError> for Stop {
@@ -36,11 +45,17 @@ impl From<ReadError> for Stop {
 /// The configuration of a provider whose object has a ControlPlane.
 pub(super) fn inputs<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<Arc<P::Config>, ReadError> {
     let name = world.names.provider;
-    let config = world.configs.get("", name).filter(|config| config.meta().deletion_timestamp.is_none());
+    let config = world
+        .configs
+        .get("", name)
+        .filter(|config| config.meta().deletion_timestamp.is_none());
     let config = config.ok_or(ReadError::NoConfig(name))?;
     match world.control_planes.get(&key.namespace, &key.name) {
         Some(found) if found.metadata.deletion_timestamp.is_none() => Ok(config),
-        Some(_) => Err(ReadError::ControlPlaneTerminating(key.namespace.clone(), key.name.clone())),
+        Some(_) => Err(ReadError::ControlPlaneTerminating(
+            key.namespace.clone(),
+            key.name.clone(),
+        )),
         None => Err(ReadError::NoControlPlane {
             kind: world.names.kind,
             namespace: key.namespace.clone(),
@@ -52,7 +67,11 @@ pub(super) fn inputs<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<
 
 /// The ControlPlanes beside the object: one of them is probably meant.
 fn neighbours<P: ServiceProvider>(world: &World<P>, namespace: &str) -> Vec<String> {
-    let beside = world.control_planes.all().into_iter().filter(|it| it.namespace().as_deref() == Some(namespace));
+    let beside = world
+        .control_planes
+        .all()
+        .into_iter()
+        .filter(|it| it.namespace().as_deref() == Some(namespace));
     let mut names: Vec<String> = beside.map(|it| it.name_any()).collect();
     names.sort_unstable();
     names
