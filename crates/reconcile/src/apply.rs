@@ -7,7 +7,7 @@
 //! a create is sent with a resourceVersion that no object can have; the API server then answers 201, or 409 for any
 //! object that exists. An update is sent with the UID that was looked at, so that it cannot land on a successor.
 mod compare;
-mod target;
+pub(crate) mod target;
 
 use crate::{
     Fault,

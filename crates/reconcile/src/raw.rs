@@ -1,6 +1,7 @@
 //! The requests about one child, by its address.
 use crate::{
     Fault,
+    apply::target::Target,
     children::Address,
     request::{APPLY, Answer, JSON, METADATA_ONLY, Sent, send},
 };
@@ -48,8 +49,11 @@ async fn get_as(
         ..Sent::default()
     };
     let answer = send(client, Method::GET, &path(address), sent, &doing).await?;
-    // A kind that is not served has no objects; both say 404.
-    if answer.status == StatusCode::NOT_FOUND {
+    if answer.is_absent(&address.name) {
+        return Ok(None);
+    }
+    // A kind that does not exist any more has no objects. One that is not served at the moment may have.
+    if answer.status == StatusCode::NOT_FOUND && place(address)?.kind_is_gone(client).await? {
         return Ok(None);
     }
     answer.into_success(&doing).map(Some)
@@ -78,6 +82,12 @@ pub(crate) async fn delete(
         &format!("delete {address}"),
     )
     .await
+}
+
+fn place(address: &Address) -> Result<Target, Fault> {
+    let resource = &address.kind.resource;
+    let namespace = Some(address.namespace.as_str());
+    Target::new(&resource.api_version, &resource.kind, namespace, &address.name)
 }
 
 fn path(address: &Address) -> String {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// One object's place.
-pub(super) struct Target {
+pub(crate) struct Target {
     api_version: String,
     group: String,
     kind: String,
@@ -43,7 +43,7 @@ impl Target {
     }
 
     /// The place of a named object. What could leave its path segment is refused.
-    pub(super) fn new(
+    pub(crate) fn new(
         api_version: &str,
         kind: &str,
         namespace: Option<&str>,
@@ -118,8 +118,9 @@ impl Target {
     }
 
     /// The kind itself does not exist any more, so that none of its objects can: discovery does not list it *and* its
-    /// CustomResourceDefinition is confirmed absent. A kind that is only not served at the moment is not gone.
-    pub(super) async fn kind_is_gone(&self, client: &kube::Client) -> Result<bool, Fault> {
+    /// CustomResourceDefinition is confirmed absent (who may not look for that is left with discovery's word). A kind
+    /// that is only not served at the moment is not gone.
+    pub(crate) async fn kind_is_gone(&self, client: &kube::Client) -> Result<bool, Fault> {
         if self.group.is_empty() || self.served(client).await?.is_some() {
             return Ok(false);
         }
@@ -131,10 +132,10 @@ impl Target {
             ..Sent::default()
         };
         let answer = send(client, Method::GET, &path, sent, &doing).await?;
-        if answer.is_absent(&crd) {
+        if answer.is_absent(&crd) || answer.status == StatusCode::FORBIDDEN {
             return Ok(true);
         }
-        answer.into_success(doing).map(|_exists| false)
+        answer.into_success(&doing).map(|_exists| false)
     }
 
     /// The plural under which the API server serves the kind now.
@@ -142,9 +143,9 @@ impl Target {
         let doing = format!("discover {} {}", self.api_version, self.kind);
         let answer = send(client, Method::GET, &self.root(), Sent::default(), &doing).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            return Ok(None);
+            return self.is_no_group(client, &doing).await.map(|()| None);
         }
-        let list = answer.into_success(doing)?;
+        let list = answer.into_success(&doing)?;
         let resources = list["resources"]
             .as_array()
             .map(Vec::as_slice)
@@ -156,6 +157,27 @@ impl Target {
         Ok(own
             .and_then(|resource| resource["name"].as_str())
             .map(str::to_owned))
+    }
+
+    /// Any proxy can say 404; only an API server lists its groups. An error if this one is among them.
+    async fn is_no_group(&self, client: &kube::Client, doing: &str) -> Result<(), Fault> {
+        let groups = send(client, Method::GET, "/apis", Sent::default(), doing)
+            .await?
+            .into_success(doing)?;
+        let listed = groups["groups"].as_array().is_some_and(|groups| {
+            let mut versions = groups
+                .iter()
+                .filter_map(|group| group["versions"].as_array())
+                .flatten();
+            versions.any(|version| version["groupVersion"] == self.api_version.as_str())
+        });
+        if listed || groups["kind"] != "APIGroupList" {
+            return Err(Fault::retry(
+                "NotServed",
+                format!("{doing}: the API server does not serve it at the moment"),
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Fault, Key,
     apply::Mark,
+    apply::target::Target as Place,
     apply_child::Target,
     inventory::{Entry, Id, Inventory, Store},
     raw,
@@ -129,9 +130,8 @@ impl Engine {
                 &entry.id.kind,
             )
             .await?;
-        // A kind that is not served has no objects.
         let Some(kind) = kind else {
-            return Ok(Removal::Gone);
+            return gone_with_its_kind(cluster, entry).await;
         };
         let lease = self.lease(key, cluster, &kind, Scope::Marked);
         let watched = lease.follow(&entry.id.namespace, &entry.id.name).is_some();
@@ -151,6 +151,19 @@ impl Engine {
         *unwatched |= synced && !watched && matches!(removal, Removal::Waiting(_));
         Ok(removal)
     }
+}
+
+/// A kind that does not exist any more has no objects. One that is only not served at the moment may have.
+async fn gone_with_its_kind(cluster: &Cluster, entry: &Entry) -> Result<Removal, Fault> {
+    let namespace = Some(entry.id.namespace.as_str());
+    let place = Place::new(&entry.api_version(), &entry.id.kind, namespace, &entry.id.name)?;
+    if place.kind_is_gone(&cluster.client).await? {
+        return Ok(Removal::Gone);
+    }
+    Err(Fault::retry(
+        "NotServed",
+        format!("{}: its kind exists and is not served at the moment", entry.id),
+    ))
 }
 
 impl Target<'_> {
