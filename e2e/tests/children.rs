@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -147,17 +147,21 @@ impl Rig {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let report = self.pass(wanted, false).await?;
-            if report.unready.is_empty() {
+            if report.unready.is_empty() && report.reading.is_empty() {
                 return Ok(report);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            self.woken(left).await.with_context(|| format!("{:?} {:?}", report.unready, report.failures))?;
+            self.woken(left)
+                .await
+                .with_context(|| format!("{:?} {:?}", report.unready, report.failures))?;
         }
     }
 
     async fn woken(&self, within: Duration) -> Result<()> {
         let mut woken = self.woken.lock().await;
-        tokio::time::timeout(within, woken.recv()).await.context("nobody woke the owner")?;
+        tokio::time::timeout(within, woken.recv())
+            .await
+            .context("nobody woke the owner")?;
         while woken.try_recv().is_ok() {}
         Ok(())
     }
@@ -171,7 +175,9 @@ impl Rig {
             field_manager: Some(manager.to_owned()),
             ..PatchParams::default()
         };
-        self.config_maps().patch(name, &params, &Patch::Merge(patch)).await?;
+        self.config_maps()
+            .patch(name, &params, &Patch::Merge(patch))
+            .await?;
         Ok(())
     }
 
@@ -183,7 +189,15 @@ impl Rig {
         let ids: Vec<Id> = self.entries().into_iter().map(|entry| entry.id).collect();
         let store = &self.entries;
         let mut inventory = Inventory::new(&store, self.entries());
-        self.engine.tear_down(&self.key(), &self.clusters(), &self.mark(), vec![ids], &mut inventory).await
+        self.engine
+            .tear_down(
+                &self.key(),
+                &self.clusters(),
+                &self.mark(),
+                vec![ids],
+                &mut inventory,
+            )
+            .await
     }
 }
 
@@ -231,7 +245,8 @@ async fn an_edit_is_repaired_and_its_author_named() -> Result<()> {
     let rig = Rig::new("edit").await?;
     let wanted = [rig.wanted(rig.config_map("x", json!({"a": "1"})))];
     rig.settle(&wanted).await?;
-    rig.edit("x", "kubectl-edit", json!({"data": {"a": "2", "theirs": "kept"}})).await?;
+    rig.edit("x", "kubectl-edit", json!({"data": {"a": "2", "theirs": "kept"}}))
+        .await?;
     rig.woken(PATIENCE).await?;
     let report = rig.settle(&wanted).await?;
     assert_eq!(told(&report), ["ConfigMap x .data.a changed by kubectl-edit"]);
@@ -261,7 +276,12 @@ async fn a_stripped_label_is_put_back_on_the_same_object() -> Result<()> {
     let wanted = [rig.wanted(rig.config_map("x", json!({"a": "1"})))];
     rig.settle(&wanted).await?;
     let before = rig.uid("x").await?;
-    rig.edit("x", "kubectl-label", json!({"metadata": {"labels": {PROVIDER: null}}})).await?;
+    rig.edit(
+        "x",
+        "kubectl-label",
+        json!({"metadata": {"labels": {PROVIDER: null}}}),
+    )
+    .await?;
     rig.woken(PATIENCE).await?;
     let report = rig.settle(&wanted).await?;
     assert_eq!(report.repaired.len(), 1);
@@ -336,7 +356,12 @@ async fn what_bears_nothing_of_ours_any_more_is_reported_not_removed() -> Result
     let wanted = [rig.wanted(rig.config_map("x", json!({"a": "1"})))];
     rig.settle(&wanted).await?;
     let labels = json!({PROVIDER: null, OWNER: null});
-    rig.edit("x", "them", json!({"metadata": {"labels": labels, "managedFields": [{}]}})).await?;
+    rig.edit(
+        "x",
+        "them",
+        json!({"metadata": {"labels": labels, "managedFields": [{}]}}),
+    )
+    .await?;
     let torn = rig.tear_down().await?;
     assert_eq!(torn.foreign.len(), 1);
     rig.config_maps().get("x").await?;
@@ -385,7 +410,13 @@ async fn a_secret_is_kept_by_what_is_stored() -> Result<()> {
     let wanted = [rig.wanted(object)];
     rig.settle(&wanted).await?;
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    secrets.patch("x", &PatchParams::default(), &Patch::Merge(json!({"stringData": {"a": "2"}}))).await?;
+    secrets
+        .patch(
+            "x",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"stringData": {"a": "2"}})),
+        )
+        .await?;
     rig.woken(PATIENCE).await?;
     assert_eq!(rig.settle(&wanted).await?.applied, 1);
     let live = secrets.get("x").await?.data.unwrap();

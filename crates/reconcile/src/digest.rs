@@ -17,6 +17,9 @@ const ALGORITHM: &str = "x1";
 /// further knowledge. Our manager owns the annotation, so changing it is drift like any other.
 pub const IGNORE_ANNOTATION: &str = "reconcile/ignored-paths";
 
+/// The fields that one manager owns, as FieldsV1 has them.
+type Tree = Map<String, Value>;
+
 /// 128 bits that stand for a canonical JSON value or for the owned fields of a live object.
 ///
 /// As text it is `x1:` and 32 hexadecimal digits.
@@ -93,10 +96,7 @@ impl Digester {
     }
 
     /// The field trees of our apply entries, and those of everybody else.
-    fn split_owners<'a>(
-        &self,
-        body: &'a Value,
-    ) -> (Vec<&'a Map<String, Value>>, Vec<&'a Map<String, Value>>) {
+    fn split_owners<'a>(&self, body: &'a Value) -> (Vec<&'a Tree>, Vec<&'a Tree>) {
         let (mut ours, mut others) = (Vec::new(), Vec::new());
         for entry in managed_fields(body) {
             let Some(tree) = entry["fieldsV1"].as_object() else {
@@ -140,7 +140,7 @@ pub(crate) fn segments(path: &str) -> Vec<&str> {
 /// A place in the body, with what others own below it.
 struct Place<'a> {
     value: Option<&'a Value>,
-    others: Vec<&'a Map<String, Value>>,
+    others: Vec<&'a Tree>,
 }
 
 impl<'a> Place<'a> {
@@ -210,13 +210,7 @@ pub(crate) fn segment_of(key: &str) -> String {
     }
 }
 
-fn walk(
-    tree: &Map<String, Value>,
-    at: &Place<'_>,
-    ignored: &[Vec<&str>],
-    path: &mut Vec<String>,
-    hash: &mut Hash,
-) {
+fn walk(tree: &Tree, at: &Place<'_>, ignored: &[Vec<&str>], path: &mut Vec<String>, hash: &mut Hash) {
     if tree.keys().all(|key| key == ".") {
         match at.value {
             None => hash.tag(b'-'),
@@ -288,6 +282,7 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
 

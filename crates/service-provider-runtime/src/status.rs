@@ -239,6 +239,7 @@ mod tests {
     fn applied() -> Applied {
         Applied {
             health: Health::Ready,
+            reading: Vec::new(),
             complete: true,
             waiting: Vec::new(),
             failures: Vec::new(),

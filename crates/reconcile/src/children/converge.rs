@@ -74,6 +74,8 @@ pub struct Report {
     pub repaired: Vec<Drift>,
     pub detected: Vec<Drift>,
     pub failures: Vec<Failure>,
+    /// Kinds whose first list is still being read: nothing was compared, the owner is woken when it is there.
+    pub reading: Vec<String>,
     /// What is not there yet, in words: "Deployment x: 0 of 1 pods are available".
     pub unready: Vec<String>,
     /// Left alone in a prune, for they are not ours any more.
@@ -112,6 +114,18 @@ struct Done {
     entry: Entry,
     child: Child,
     repaired: Option<Drift>,
+}
+
+/// What a look at a child that seems to differ brought.
+enum Explained {
+    Drift(Drift),
+    Same(Child),
+}
+
+/// Whether to apply.
+enum Admitted {
+    Apply(Option<Drift>),
+    Same(Child),
 }
 
 /// Why a step was not executed now.
@@ -287,11 +301,11 @@ impl Engine {
         for ((_, kind, _), lease) in &needed {
             match lease.synced() {
                 Ok(true) => {}
-                Ok(false) => report.unready.push(format!("reading {}", kind.resource.plural)),
+                Ok(false) => report.reading.push(kind.resource.plural.clone()),
                 Err(failure) => return Err(Fault::new(Class::Unreachable, "WatchFailed", failure)),
             }
         }
-        Ok(report.unready.is_empty())
+        Ok(report.reading.is_empty())
     }
 
     fn candidates<'a, M>(&self, scene: &Scene<'a, M>) -> Result<Vec<Candidate<'a>>, Fault> {
@@ -413,7 +427,13 @@ impl Engine {
             manager: self.manager(),
             mark: order.mark,
         };
-        let drift = self.admit(&target, &step, &cluster.identity, order.now).await?;
+        let drift = match self.admit(&target, &step, &cluster.identity, order.now).await? {
+            Admitted::Apply(drift) => drift,
+            Admitted::Same(child) => {
+                self.record(order.key, cluster, &address, child);
+                return Ok(None);
+            }
+        };
         let made = if wanted.recipe.is_some() {
             scene.maker.make(wanted).await?
         } else {
@@ -431,9 +451,7 @@ impl Engine {
                     format!("apply {address}: the API server answered with something else"),
                 )
             })?;
-        let lease = self.lease(order.key, cluster, &address.kind, Scope::Marked);
-        lease.follow(&id.namespace, &id.name);
-        lease.record(&id.namespace, &id.name, child.clone());
+        self.record(order.key, cluster, &address, child.clone());
         let entry = Entry {
             version: wanted.version().to_owned(),
             uid: Some(child.uid.to_string()),
@@ -450,24 +468,34 @@ impl Engine {
         }))
     }
 
-    /// For a repair: what is repaired, in words, if it may be repaired now.
+    /// Takes over what the API server said of a child, so that its event is no news.
+    fn record(&self, key: &Key, cluster: &Cluster, address: &Address, child: Child) {
+        let lease = self.lease(key, cluster, &address.kind, Scope::Marked);
+        lease.follow(&address.namespace, &address.name);
+        lease.record(&address.namespace, &address.name, child);
+    }
+
+    /// Whether to apply now, and for a repair what is repaired.
     async fn admit(
         &self,
         target: &Target<'_>,
         step: &Step<'_>,
         identity: &str,
         now: Timestamp,
-    ) -> Result<Option<Drift>, Held> {
-        match step.action {
-            Action::Report => Err(Held::Detected(self.explain(target, step.candidate).await?)),
-            Action::Repair => {
-                let drift = self.explain(target, step.candidate).await?;
-                match self.damper.admit(identity, &step.candidate.id, now) {
-                    Ok(()) => Ok(Some(drift)),
-                    Err(after) => Err(Held::Until(Duration::try_from(after).unwrap_or_default(), drift)),
-                }
-            }
-            _ => Ok(None),
+    ) -> Result<Admitted, Held> {
+        if !matches!(step.action, Action::Report | Action::Repair) {
+            return Ok(Admitted::Apply(None));
+        }
+        let drift = match self.explain(target, step).await? {
+            Explained::Drift(drift) => drift,
+            Explained::Same(child) => return Ok(Admitted::Same(child)),
+        };
+        if step.action == Action::Report {
+            return Err(Held::Detected(drift));
+        }
+        match self.damper.admit(identity, &step.candidate.id, now) {
+            Ok(()) => Ok(Admitted::Apply(Some(drift))),
+            Err(after) => Err(Held::Until(Duration::try_from(after).unwrap_or_default(), drift)),
         }
     }
 
@@ -489,22 +517,27 @@ impl Engine {
     }
 
     /// What somebody did to the object, in words. One GET, of a thing that is about to be written anyway.
-    async fn explain(&self, target: &Target<'_>, candidate: &Candidate<'_>) -> Result<Drift, Fault> {
-        let wanted = candidate.wanted;
+    async fn explain(&self, target: &Target<'_>, step: &Step<'_>) -> Result<Explained, Fault> {
+        let (wanted, name) = (step.candidate.wanted, &step.candidate.id.name);
         let Some(body) = raw::get(target.client, target.address).await? else {
-            return Ok(Drift::deleted(wanted.kind(), &candidate.id.name));
+            return Ok(Explained::Drift(Drift::deleted(wanted.kind(), name)));
         };
-        let foreign = candidate
-            .live
-            .as_ref()
-            .map(|live| live.foreign.clone())
-            .unwrap_or_default();
-        let drift = if wanted.recipe.is_some() {
-            None
-        } else {
-            Drift::between(&wanted.object, &body, self.manager())
+        let child = Child::observe(self.children.digester(), wanted.kind(), &body);
+        let child =
+            child.ok_or_else(|| Fault::retry("ApiError", format!("{} has no UID", target.address)))?;
+        let replaced = step.entry.uid.as_deref() != Some(&*child.uid);
+        if !replaced && step.entry.live == Some(child.digest) && target.is_marked(&body) {
+            // A late event, or a list older than our last apply: nobody did anything.
+            return Ok(Explained::Same(child));
+        }
+        let drift = match (replaced, &wanted.recipe) {
+            (true, _) => Some(Drift::replaced(wanted.kind(), name, &child.foreign)),
+            (false, Some(_)) => None,
+            (false, None) => Drift::between(&wanted.object, &body, self.manager()),
         };
-        Ok(drift.unwrap_or_else(|| Drift::taken_over(&wanted.object, &foreign)))
+        Ok(Explained::Drift(drift.unwrap_or_else(|| {
+            Drift::taken_over(wanted.kind(), name, &child.foreign)
+        })))
     }
 
     async fn prune<S: Store>(

@@ -29,6 +29,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) health: Health,
+    /// What is still being read: nothing was compared yet, and the object is woken when it can be.
+    pub(crate) reading: Vec<String>,
     /// Every object is as it is wanted.
     pub(crate) complete: bool,
     pub(crate) waiting: Vec<Wait>,
@@ -115,6 +117,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     tell(world, object, &report);
     let health = health(world, &report);
     Ok(Applied {
+        reading: report.reading,
         complete: report.failures.is_empty() && report.unready.is_empty(),
         health,
         waiting: desired.waiting,
