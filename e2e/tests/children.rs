@@ -147,13 +147,13 @@ impl Rig {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let report = self.pass(wanted, false).await?;
-            if report.unready.is_empty() && report.reading.is_empty() {
+            if report.is_settled() {
                 return Ok(report);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             self.woken(left)
                 .await
-                .with_context(|| format!("{:?} {:?}", report.unready, report.failures))?;
+                .with_context(|| format!("{:?} {:?}", report.missing, report.failures))?;
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Applied {
     pub(crate) health: Health,
     /// What is still being read: nothing was compared yet, and the object is woken when it can be.
     pub(crate) reading: Vec<String>,
+    /// What is not there yet, or not gone yet, in words.
+    pub(crate) missing: Vec<String>,
     /// Every object is as it is wanted.
     pub(crate) complete: bool,
     pub(crate) waiting: Vec<Wait>,
@@ -118,7 +120,8 @@ pub(super) async fn apply<P: ServiceProvider>(
     let health = health(world, &report);
     Ok(Applied {
         reading: report.reading,
-        complete: report.failures.is_empty() && report.unready.is_empty(),
+        missing: report.missing,
+        complete: report.complete,
         health,
         waiting: desired.waiting,
         failures: report
@@ -196,7 +199,7 @@ fn health<P: ServiceProvider>(world: &World<P>, report: &Report) -> Health {
             .iter()
             .map(|(id, child)| (id.to_string(), child.clone()))
             .collect(),
-        missing: &report.unready,
+        missing: &report.missing,
     };
     let judged = catch_unwind(AssertUnwindSafe(|| world.provider.health(&view)));
     judged.unwrap_or_else(|panic| {
