@@ -135,7 +135,7 @@ async fn a_duplicate_env_name_is_refused_before_anything_is_made() -> Result<()>
     )
     .await?;
     let providers = api(&platform.client, &kinds::platform_service(), "");
-    wait::condition(&providers, "double-env", "Ready", "False", "POD_NAME").await?;
+    wait::condition(&providers, "double-env", "Initialized", "False", "POD_NAME").await?;
     let jobs = api(&platform.client, &kinds::job(), people::SYSTEM);
     assert!(jobs.get_opt("ps-double-env-init").await?.is_none());
     remove_provider(&platform, "double-env").await
@@ -195,7 +195,7 @@ async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_
     let labelled = json!({
         "apiVersion": "core.open-control-plane.io/v2alpha1", "kind": "ControlPlane",
         "metadata": {"name": "sly", "namespace": tenant.namespace, "labels": {"core.openmcp.cloud/purpose": "platform"}},
-        "spec": {},
+        "spec": {"iam": {}},
     });
     let refused = people::create(&tenant.client, &kinds::control_plane(), labelled).await;
     let Err(kube::Error::Api(status)) = refused else {

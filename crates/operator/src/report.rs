@@ -31,8 +31,9 @@ impl Report<'_> {
             c.status == status_text(next.status) && (c.reason == next.reason || next.reason.is_empty())
         });
         if !same {
+            let lost = before.is_some_and(|c| c.status == status_text(Some(true)));
             let note = Note {
-                warning: next.status == Some(false) && is_problem(reason),
+                warning: next.status == Some(false) && (lost || is_problem(reason)),
                 reason,
                 action: self.action,
                 note: next.message.clone(),
@@ -50,11 +51,12 @@ fn status_text(status: Option<bool>) -> &'static str {
     }
 }
 
-/// Waiting and progressing are the normal course of things; the rest deserves a Warning.
+/// Waiting and progressing are the normal course of things; the rest deserves a Warning, and so does what held before.
 fn is_problem(reason: &str) -> bool {
     !(reason.starts_with("Waiting")
         || reason.ends_with("Running")
         || reason.ends_with("Pending")
+        || reason.ends_with("NotReady")
         || reason == "Uninstalling")
 }
 
@@ -70,5 +72,18 @@ pub(crate) fn observed(live: &Condition) -> Observed {
         status,
         reason: live.reason.clone(),
         message: live.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_problem;
+
+    #[test]
+    fn waiting_is_no_problem_and_failing_is() {
+        assert!(!is_problem("WaitingForClusterRequest"));
+        assert!(!is_problem("ProviderNotReady"));
+        assert!(is_problem("UnknownPurpose"));
+        assert!(is_problem("InitFailing"));
     }
 }

@@ -58,6 +58,9 @@ pub struct Digester {
     seed: u64,
 }
 
+/// Field trees, one a manager.
+type Trees<'a> = Vec<&'a Tree>;
+
 impl Digester {
     /// `key` is any text that tenants cannot read: they write what is hashed, and must not be able to search for
     /// two values with one digest.
@@ -96,7 +99,7 @@ impl Digester {
     }
 
     /// The field trees of our apply entries, and those of everybody else.
-    fn split_owners<'a>(&self, body: &'a Value) -> (Vec<&'a Tree>, Vec<&'a Tree>) {
+    fn split_owners<'a>(&self, body: &'a Value) -> (Trees<'a>, Trees<'a>) {
         let (mut ours, mut others) = (Vec::new(), Vec::new());
         for entry in managed_fields(body) {
             let Some(tree) = entry["fieldsV1"].as_object() else {

@@ -8,7 +8,7 @@ mod store;
 
 pub use store::{Store, Undecodable};
 
-use crate::{fault::chain, metrics::WatchMetrics, process};
+use crate::{Fault, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
 use kube::{Api, Resource, ResourceExt, runtime::watcher};
@@ -254,13 +254,32 @@ where
         }
     }
 
+    /// What failed, in the words of the API server where it has said something.
+    fn words(&self, error: &watcher::Error) -> String {
+        let kind = &self.kind;
+        match error {
+            watcher::Error::InitialListFailed(error) => {
+                Fault::api(format_args!("list {kind}"), error).message
+            }
+            watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+                Fault::api(format_args!("watch {kind}"), error).message
+            }
+            watcher::Error::WatchError(status) => {
+                Fault::status(format_args!("watch {kind}"), status, None).message
+            }
+            watcher::Error::NoResourceVersion => {
+                format!("{kind} cannot be watched: its list has no resourceVersion")
+            }
+        }
+    }
+
     /// Reports a failure. Returns how long to wait: full jitter, 200 ms doubling up to 30 s.
     fn failed(&mut self, error: &watcher::Error, failures: u32) -> Duration {
         let cap = Duration::from_millis(200)
             .saturating_mul(1 << failures.min(10))
             .min(Duration::from_secs(30));
         let wait = cap.mul_f64(rand::random::<f64>());
-        let text = chain(error);
+        let text = self.words(error);
         self.metrics.restarted();
         if self.store.set_trouble(Some(text.clone())) {
             tracing::warn!(

@@ -98,6 +98,8 @@ impl ControlPlane<'_> {
         Flags::new(&[
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
+            // The node is ready when it registers: a taint would only wait for the controller-manager's first round.
+            "--disable-admission-plugins=TaintNodesByCondition",
             // Its own Endpoints object would name a loopback address, which the API server refuses.
             "--endpoint-reconciler-type=none",
             "--profiling=false",
@@ -135,7 +137,8 @@ impl ControlPlane<'_> {
             .set("root-ca-file", self.pki.ca())
     }
 
-    /// What the controller-manager and the scheduler have in common.
+    /// What the controller-manager and the scheduler have in common. Without kubeconfigs for authentication and
+    /// authorization they answer nobody but who asks for their health.
     fn client_of_api_server(&self, name: &str, port: u16) -> Flags {
         let kubeconfig: PathBuf = self.platform.kubeconfig_path(name);
         let serving = format!("{name}-serving");
@@ -145,9 +148,7 @@ impl ControlPlane<'_> {
             "--kube-api-qps=100",
             "--kube-api-burst=200",
         ])
-        .set("kubeconfig", &kubeconfig)
-        .set("authentication-kubeconfig", &kubeconfig)
-        .set("authorization-kubeconfig", &kubeconfig)
+        .set("kubeconfig", kubeconfig)
         .set("bind-address", self.platform.block.host().to_string())
         .set("secure-port", port.to_string())
         .set("tls-cert-file", self.pki.cert(&serving))

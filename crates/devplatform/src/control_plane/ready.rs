@@ -3,7 +3,7 @@
 use super::{Component, ControlPlane, NODE_NAME};
 use crate::{kubeconfig, state::Platform};
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::{Api, Client, runtime::wait::await_condition};
 use std::{fs, net::TcpStream, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
@@ -120,13 +120,13 @@ impl ControlPlane<'_> {
     }
 }
 
-/// True when the node reports that it takes pods.
+/// True when the node takes pods: it says Ready, and the mark that a new node bears until then has been removed. A
+/// pod that is tried before that waits for a second.
 pub(crate) fn node_is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| {
-        all.iter()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    })
+    let ready = |condition: &NodeCondition| condition.type_ == "Ready" && condition.status == "True";
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    conditions.is_some_and(|all| all.iter().any(ready)) && taints.is_none_or(Vec::is_empty)
 }
 
 async fn answers(client: &Client, path: &str) -> bool {

@@ -25,7 +25,10 @@ use openmcp_api::{
     keys::{finalizers, labels},
 };
 use openmcp_reconcile::Fault;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What was found out on the way.
 #[derive(Default)]
@@ -161,7 +164,11 @@ impl Reconcile {
     }
 
     async fn early_accesses(&self, plan: &Plan<'_>, conditions: &mut Conditions) -> Result<(), Stop> {
+        let mut keys = BTreeSet::new();
         for wanted in plan.accesses(self.config.default_oidc_provider.as_ref()) {
+            if !keys.insert(wanted.key.clone()) {
+                continue;
+            }
             let live = self
                 .platform
                 .accesses
@@ -178,13 +185,22 @@ impl Reconcile {
     async fn accesses(&self, plan: &Plan<'_>, found: &mut Found) -> Result<(), Stop> {
         let wanted = plan.accesses(self.config.default_oidc_provider.as_ref());
         let mut failed = None;
+        let mut keys = BTreeSet::new();
         for one in &wanted {
+            if !keys.insert(&one.key) {
+                let message = format!(
+                    "spec.iam names {} more than once: only the first is served",
+                    one.key
+                );
+                found
+                    .conditions
+                    .no(access_ready(&one.key), reasons::CONFIGURATION_PROBLEM, message);
+                continue;
+            }
             match self.access(plan, one, &mut found.conditions).await {
                 Ok(()) => {
-                    found.access.insert(
-                        one.key.clone(),
-                        LocalObjectReference::new(one.user_secret.clone()),
-                    );
+                    let secret = LocalObjectReference::new(one.user_secret.clone());
+                    found.access.insert(one.key.clone(), secret);
                 }
                 Err(Stop::Waiting) => {}
                 Err(Stop::Failed(fault)) => failed = Some(fault),

@@ -123,6 +123,10 @@ impl Reconcile {
             .finalizers()
             .iter()
             .filter_map(|f| f.strip_prefix(finalizers::CLUSTER_REQUEST_PREFIX));
+        let namespace = self.platform.namespaces.get("", &plan.platform_namespace);
+        if namespace.is_none_or(|namespace| !plan.owns(namespace.labels())) {
+            return Ok(Vec::new());
+        }
         let mut left = Vec::new();
         for name in named.filter(|name| *name != plan.name) {
             left.extend(self.delete_request(&api, plan, name).await?);

@@ -203,7 +203,7 @@ impl Reconcile {
 /// The Event's reason: the condition's, where it is one of ours; a Cluster's own reasons are not bounded.
 fn event_reason(reason: &str) -> &'static str {
     use openmcp_api::conditions::reasons as r;
-    const OURS: [&str; 9] = [
+    const OURS: [&str; 10] = [
         r::PLATFORM_CLUSTER_INTERACTION_PROBLEM,
         r::ONBOARDING_CLUSTER_INTERACTION_PROBLEM,
         r::CONFIGURATION_PROBLEM,
@@ -212,6 +212,7 @@ fn event_reason(reason: &str) -> &'static str {
         r::WAITING_FOR_CLUSTER_REQUEST,
         r::WAITING_FOR_CLUSTER_REQUEST_DELETION,
         r::WAITING_FOR_ACCESS_REQUEST,
+        r::WAITING_FOR_ACCESS_REQUEST_DELETION,
         r::WAITING_FOR_SERVICE_DELETION,
     ];
     OURS.into_iter()

@@ -224,10 +224,10 @@ impl Install {
             }
             Init::Running { problem } => {
                 effects.init_prerequisites().await?;
-                Told::init_running(match problem {
-                    Some(problem) => format!("{at} is running; {problem} {logs}"),
-                    None => format!("{at} is running{}", effects.rights(Component::Init)),
-                })
+                match problem {
+                    Some(problem) => Told::init_failing(format!("{at} is running; {problem} {logs}")),
+                    None => Told::init_running(format!("{at} is running{}", effects.rights(Component::Init))),
+                }
             }
             Init::Failed {
                 at: failed_at,

@@ -9,6 +9,8 @@ use openmcp_api::{
 };
 use openmcp_reconcile::status::Observed;
 
+/// Init does not get anywhere, but has not given up.
+const INIT_FAILING: &str = "InitFailing";
 /// Init gave up; it is started again after a while.
 const INIT_FAILED: &str = "InitFailed";
 
@@ -46,6 +48,10 @@ impl Told {
 
     pub(super) fn init_running(message: impl Into<String>) -> Self {
         Self::new(INITIALIZED, Some(false), INIT_RUNNING, message)
+    }
+
+    pub(super) fn init_failing(message: impl Into<String>) -> Self {
+        Self::new(INITIALIZED, Some(false), INIT_FAILING, message)
     }
 
     pub(super) fn init_failed(message: impl Into<String>) -> Self {

@@ -148,17 +148,20 @@ impl Bootstrap {
     async fn open(&self, kubeconfig: &[u8]) -> Result<Arc<Onboarding>, Fault> {
         let connection = Connection::from_kubeconfig(kubeconfig, NAME).await?;
         let client = connection.client();
-        crds::install(&client, NAME, installed_on(InstalledOn::Onboarding))
-            .await
-            .map_err(|error| Fault::retry("OnboardingCrds", format!("onboarding cluster: {error}")))?;
         let stop = self.shutdown.child_token();
         let abandoned = stop.clone().drop_guard();
         let guard = Guard::start(&client, &self.wake, &stop);
-        guard.synced().await;
-        guard.ensure().await?;
-        prove(&client).await?;
+        let crds = async {
+            let installed = crds::install(&client, NAME, installed_on(InstalledOn::Onboarding)).await;
+            installed.map_err(|error| Fault::retry("OnboardingCrds", format!("onboarding cluster: {error}")))
+        };
+        let guarded = async {
+            guard.synced().await;
+            guard.ensure().await
+        };
+        tokio::try_join!(crds, guarded)?;
         let onboarding = Arc::new(self.watch(connection, client, guard, &stop));
-        onboarding.synced().await;
+        tokio::join!(prove(&onboarding.client), onboarding.synced()).0?;
         abandoned.disarm();
         let _ = self
             .wake

@@ -130,12 +130,15 @@ impl Crd {
                 .any(|c| c.type_ == "Established" && c.status == "True")
     }
 
-    /// How to reach the kind in `version`, if that is served.
+    /// How to reach the kind: in `version` if that is served, else in any version that is.
     pub(crate) fn resource(&self, version: &str) -> Option<ApiResource> {
-        self.spec
+        let mut served = self
+            .spec
             .versions
             .iter()
-            .find(|v| v.name == version && v.served)?;
+            .filter(|v| v.served)
+            .map(|v| v.name.as_str());
+        let version = served.clone().find(|v| *v == version).or_else(|| served.next())?;
         Some(ApiResource {
             group: self.spec.group.clone(),
             version: version.to_owned(),

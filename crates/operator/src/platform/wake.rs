@@ -99,6 +99,17 @@ impl Wake {
         }
     }
 
+    /// The ControlPlane that a changed object was made for, and the one whose it was before its labels were changed.
+    pub(crate) fn control_planes_of<K: ResourceExt>(&self, change: &Change<K>) {
+        let lane = lane(change, Lane::Normal);
+        self.control_plane_of(change.object().labels(), lane);
+        if let Change::Applied { old: Some(old), .. } = change
+            && old.labels() != change.object().labels()
+        {
+            self.control_plane_of(old.labels(), lane);
+        }
+    }
+
     /// Every ControlPlane for which `which` holds.
     pub(crate) fn control_planes_where(&self, which: impl Fn(&ControlPlane) -> bool, lane: Lane) {
         let Some(known) = self.known_control_planes.get() else {

@@ -143,7 +143,7 @@ impl Source<'_> {
         self.all(|wake, change: Change<AccessRequest>| {
             let access = change.object();
             wake.access(access, lane(&change, Lane::Urgent));
-            wake.control_plane_of(access.labels(), lane(&change, Lane::Normal));
+            wake.control_planes_of(&change);
             wake.onboarding(lane(&change, Lane::Normal));
         })
     }
@@ -153,7 +153,7 @@ impl Source<'_> {
         self.all(move |wake, change: Change<ClusterRequest>| {
             let request = change.object();
             wake.request(request, lane(&change, Lane::Urgent));
-            wake.control_plane_of(request.labels(), lane(&change, Lane::Normal));
+            wake.control_planes_of(&change);
             let at = ObjectReference::new(request.namespace().unwrap_or_default(), request.name_any());
             for access in accesses
                 .all()
@@ -216,7 +216,7 @@ impl Source<'_> {
 
     fn namespaces(&self) -> Store<Namespace> {
         self.all(|wake, change: Change<Namespace>| {
-            wake.control_plane_of(change.object().labels(), lane(&change, Lane::Normal));
+            wake.control_planes_of(&change);
         })
     }
 

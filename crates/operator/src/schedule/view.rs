@@ -12,7 +12,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-type Own = HashMap<(String, String), Arc<Cluster>>;
+#[derive(Default)]
+struct Own {
+    clusters: HashMap<(String, String), Arc<Cluster>>,
+    /// How far the watch has come. The answer to a write may arrive after the watch has shown it, or has shown that
+    /// the cluster is gone: remembered then, it would stay for ever.
+    shown: u64,
+}
 
 /// Shared by the scheduler, which writes, and the watch of the clusters, which confirms.
 #[derive(Clone, Default)]
@@ -25,13 +31,18 @@ impl OwnWrites {
 
     /// Remembers what the API server answered to a write of ours.
     pub(crate) fn wrote(&self, cluster: Cluster) {
-        self.with(|own| own.insert(reference(&cluster), Arc::new(cluster)));
+        self.with(|own| {
+            if version(&cluster) > own.shown {
+                own.clusters.insert(reference(&cluster), Arc::new(cluster));
+            }
+        });
     }
 
     /// The watch shows this cluster, or that it is gone: what was remembered is in the store, or outdated.
     pub(crate) fn seen(&self, cluster: &Cluster, gone: bool) {
         self.with(|own| {
-            if let Entry::Occupied(entry) = own.entry(reference(cluster))
+            own.shown = own.shown.max(version(cluster));
+            if let Entry::Occupied(entry) = own.clusters.entry(reference(cluster))
                 && (version(cluster) >= version(entry.get()) || (gone && cluster.uid() == entry.get().uid()))
             {
                 entry.remove();
@@ -46,7 +57,7 @@ impl OwnWrites {
 
     fn merge(&self, stored: Vec<Arc<Cluster>>) -> Vec<Arc<Cluster>> {
         self.with(|own| {
-            let mut own = own.clone();
+            let mut own = own.clusters.clone();
             let mut all = Vec::with_capacity(stored.len() + own.len());
             for cluster in stored {
                 match own.remove(&reference(&cluster)) {
@@ -102,6 +113,14 @@ mod tests {
         own.seen(&cluster("new", "7"), false);
         own.seen(&cluster("old", "5"), false);
         assert_eq!(versions(own.merge(stored())), [("old".into(), 8)]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_watch_is_not_remembered() {
+        let own = OwnWrites::default();
+        own.seen(&cluster("a", "9"), true);
+        own.wrote(cluster("a", "8"));
+        assert!(own.merge(Vec::new()).is_empty());
     }
 
     #[test]

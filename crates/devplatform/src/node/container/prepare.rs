@@ -154,7 +154,7 @@ fn check_ports(container: &Container, address: Ipv4Addr) -> Result<(), Missing> 
                      its ports; free it, or let the container listen on $(POD_IP)",
                     container.name
                 ),
-                again: Some(Duration::from_secs(1)),
+                again: Some(Duration::from_millis(250)),
             });
         }
     }

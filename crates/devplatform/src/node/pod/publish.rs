@@ -81,7 +81,8 @@ async fn write(api: Api<Pod>, metadata: ObjectMeta, mut inbox: watch::Receiver<O
             };
             match call(api.patch_status(&name, &params, &Patch::Apply(&pod))).await {
                 Ok(_) => break,
-                Err(error) if error.is_not_found() || error.is_conflict() => return,
+                Err(error) if error.is_not_found() => return,
+                Err(error) if error.is_conflict() && replaced(&api, &metadata).await => return,
                 Err(error) => {
                     tracing::warn!(%error, pod = name, "a pod's status cannot be written; trying again");
                     tokio::time::sleep(pause).await;
@@ -89,5 +90,14 @@ async fn write(api: Api<Pod>, metadata: ObjectMeta, mut inbox: watch::Receiver<O
                 }
             }
         }
+    }
+}
+
+/// Whether the pod of this UID is gone, and the name free or another pod's.
+pub(super) async fn replaced(api: &Api<Pod>, metadata: &ObjectMeta) -> bool {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    match call(api.get_metadata_opt(name)).await {
+        Ok(live) => live.is_none_or(|live| live.metadata.uid != metadata.uid),
+        Err(_) => false,
     }
 }

@@ -8,7 +8,7 @@
 use super::{
     Listed, PodContext, PodView,
     life::Life,
-    publish::Publisher,
+    publish::{Publisher, replaced},
     refuse,
     status::{Failure, Inputs, compute},
     told,
@@ -332,7 +332,8 @@ async fn bury(node: &Node, pod: &Pod, mut view: PodView) {
     loop {
         match call(api.delete(name, &params)).await {
             Ok(_) => return,
-            Err(error) if error.is_not_found() || error.is_conflict() => return,
+            Err(error) if error.is_not_found() => return,
+            Err(error) if error.is_conflict() && replaced(&api, &pod.metadata).await => return,
             Err(error) => {
                 tracing::warn!(%error, pod = name, "a pod that has ended cannot be deleted; trying again");
                 tokio::time::sleep(pause).await;
