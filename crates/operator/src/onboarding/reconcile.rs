@@ -103,10 +103,12 @@ impl Reconciler for Bootstrap {
         let Some(access) = access else {
             return Ok(Outcome::Settled);
         };
-        let Some(secret) = access
-            .granted_secret()
-            .and_then(|secret| platform.secrets.get(namespace, secret))
-        else {
+        // Also while more is asked for: what was granted before stays valid.
+        let secret = access
+            .status
+            .as_ref()
+            .and_then(|status| status.secret_ref.as_ref());
+        let Some(secret) = secret.and_then(|secret| platform.secrets.get(namespace, &secret.name)) else {
             return Ok(Outcome::Settled);
         };
         let Some(kubeconfig) = secret.kubeconfig() else {

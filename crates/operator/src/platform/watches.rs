@@ -226,7 +226,11 @@ impl Source<'_> {
             let secret = change.object();
             let (namespace, name) = (secret.namespace(), secret.name_any());
             for access in accesses.all() {
-                if access.namespace() == namespace && access.granted_secret() == Some(&name) {
+                let refers = access
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.secret_ref.as_ref());
+                if access.namespace() == namespace && refers.is_some_and(|refers| refers.name == name) {
                     wake.control_plane_of(access.labels(), lane(&change, Lane::Normal));
                     wake.onboarding(lane(&change, Lane::Normal));
                 }
