@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -147,17 +147,34 @@ impl Rig {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let report = self.pass(wanted, false).await?;
-            if report.unready.is_empty() {
+            if report.is_settled() {
                 return Ok(report);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            self.woken(left).await.with_context(|| format!("{:?} {:?}", report.unready, report.failures))?;
+            self.woken(left)
+                .await
+                .with_context(|| format!("{:?} {:?}", report.missing, report.failures))?;
+        }
+    }
+
+    /// Passes until one has repaired something: a wake-up may be older than what somebody did.
+    async fn repaired(&self, wanted: &[Wanted]) -> Result<Report> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let report = self.settle(wanted).await?;
+            if !report.repaired.is_empty() {
+                return Ok(report);
+            }
+            self.woken(deadline.saturating_duration_since(Instant::now()))
+                .await?;
         }
     }
 
     async fn woken(&self, within: Duration) -> Result<()> {
         let mut woken = self.woken.lock().await;
-        tokio::time::timeout(within, woken.recv()).await.context("nobody woke the owner")?;
+        tokio::time::timeout(within, woken.recv())
+            .await
+            .context("nobody woke the owner")?;
         while woken.try_recv().is_ok() {}
         Ok(())
     }
@@ -171,7 +188,9 @@ impl Rig {
             field_manager: Some(manager.to_owned()),
             ..PatchParams::default()
         };
-        self.config_maps().patch(name, &params, &Patch::Merge(patch)).await?;
+        self.config_maps()
+            .patch(name, &params, &Patch::Merge(patch))
+            .await?;
         Ok(())
     }
 
@@ -183,7 +202,15 @@ impl Rig {
         let ids: Vec<Id> = self.entries().into_iter().map(|entry| entry.id).collect();
         let store = &self.entries;
         let mut inventory = Inventory::new(&store, self.entries());
-        self.engine.tear_down(&self.key(), &self.clusters(), &self.mark(), vec![ids], &mut inventory).await
+        self.engine
+            .tear_down(
+                &self.key(),
+                &self.clusters(),
+                &self.mark(),
+                vec![ids],
+                &mut inventory,
+            )
+            .await
     }
 }
 
@@ -231,9 +258,9 @@ async fn an_edit_is_repaired_and_its_author_named() -> Result<()> {
     let rig = Rig::new("edit").await?;
     let wanted = [rig.wanted(rig.config_map("x", json!({"a": "1"})))];
     rig.settle(&wanted).await?;
-    rig.edit("x", "kubectl-edit", json!({"data": {"a": "2", "theirs": "kept"}})).await?;
-    rig.woken(PATIENCE).await?;
-    let report = rig.settle(&wanted).await?;
+    rig.edit("x", "kubectl-edit", json!({"data": {"a": "2", "theirs": "kept"}}))
+        .await?;
+    let report = rig.repaired(&wanted).await?;
     assert_eq!(told(&report), ["ConfigMap x .data.a changed by kubectl-edit"]);
     assert_eq!(rig.data("x").await?, json!({"a": "1", "theirs": "kept"}));
     assert_eq!(rig.settle(&wanted).await?.applied, 0);
@@ -247,8 +274,7 @@ async fn a_deleted_child_is_made_again_by_unknown() -> Result<()> {
     rig.settle(&wanted).await?;
     let before = rig.uid("x").await?;
     rig.config_maps().delete("x", &DeleteParams::default()).await?;
-    rig.woken(PATIENCE).await?;
-    let report = rig.settle(&wanted).await?;
+    let report = rig.repaired(&wanted).await?;
     assert_eq!(told(&report), ["ConfigMap x re-created, deleted by unknown"]);
     assert_ne!(rig.uid("x").await?, before);
     assert_eq!(rig.entries()[0].uid, Some(rig.uid("x").await?));
@@ -261,9 +287,13 @@ async fn a_stripped_label_is_put_back_on_the_same_object() -> Result<()> {
     let wanted = [rig.wanted(rig.config_map("x", json!({"a": "1"})))];
     rig.settle(&wanted).await?;
     let before = rig.uid("x").await?;
-    rig.edit("x", "kubectl-label", json!({"metadata": {"labels": {PROVIDER: null}}})).await?;
-    rig.woken(PATIENCE).await?;
-    let report = rig.settle(&wanted).await?;
+    rig.edit(
+        "x",
+        "kubectl-label",
+        json!({"metadata": {"labels": {PROVIDER: null}}}),
+    )
+    .await?;
+    let report = rig.repaired(&wanted).await?;
     assert_eq!(report.repaired.len(), 1);
     let live = rig.config_maps().get("x").await?;
     assert_eq!(live.labels().get(PROVIDER), Some(&rig.namespace));
@@ -336,7 +366,12 @@ async fn what_bears_nothing_of_ours_any_more_is_reported_not_removed() -> Result
     let wanted = [rig.wanted(rig.config_map("x", json!({"a": "1"})))];
     rig.settle(&wanted).await?;
     let labels = json!({PROVIDER: null, OWNER: null});
-    rig.edit("x", "them", json!({"metadata": {"labels": labels, "managedFields": [{}]}})).await?;
+    rig.edit(
+        "x",
+        "them",
+        json!({"metadata": {"labels": labels, "managedFields": [{}]}}),
+    )
+    .await?;
     let torn = rig.tear_down().await?;
     assert_eq!(torn.foreign.len(), 1);
     rig.config_maps().get("x").await?;
@@ -371,8 +406,7 @@ async fn an_ignored_field_is_left_to_others_and_the_rest_is_not() -> Result<()> 
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(rig.settle(std::slice::from_ref(&wanted)).await?.applied, 0);
     rig.edit("x", "them", json!({"data": {"a": "2"}})).await?;
-    rig.woken(PATIENCE).await?;
-    assert_eq!(rig.settle(std::slice::from_ref(&wanted)).await?.applied, 1);
+    rig.repaired(std::slice::from_ref(&wanted)).await?;
     assert_eq!(rig.data("x").await?, json!({"a": "1", "b": "2"}));
     Ok(())
 }
@@ -385,9 +419,14 @@ async fn a_secret_is_kept_by_what_is_stored() -> Result<()> {
     let wanted = [rig.wanted(object)];
     rig.settle(&wanted).await?;
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    secrets.patch("x", &PatchParams::default(), &Patch::Merge(json!({"stringData": {"a": "2"}}))).await?;
-    rig.woken(PATIENCE).await?;
-    assert_eq!(rig.settle(&wanted).await?.applied, 1);
+    secrets
+        .patch(
+            "x",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"stringData": {"a": "2"}})),
+        )
+        .await?;
+    rig.repaired(&wanted).await?;
     let live = secrets.get("x").await?.data.unwrap();
     assert_eq!(live["a"].0, b"1");
     Ok(())
@@ -400,8 +439,7 @@ async fn a_repair_takes_milliseconds() -> Result<()> {
     rig.settle(&wanted).await?;
     let started = Instant::now();
     rig.edit("x", "them", json!({"data": {"a": "2"}})).await?;
-    rig.woken(PATIENCE).await?;
-    rig.settle(&wanted).await?;
+    rig.repaired(&wanted).await?;
     let took = started.elapsed();
     println!("edit, event, repair of {}: {took:?}", rig.manager);
     ensure!(took < Duration::from_secs(2), "a repair took {took:?}");

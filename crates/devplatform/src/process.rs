@@ -27,6 +27,9 @@ const GATE: &str = r#"read -r go && exec "$0" "$@" </dev/null"#;
 /// How often a process that is being ended is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long a killed process may take to give back its memory and its ports.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The unit of times in `/proc`: USER_HZ, which is 100 wherever this program is built.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -76,9 +79,19 @@ impl Process {
         Self::find(self.pid).as_ref() == Some(self)
     }
 
+    /// True when nothing of this very process is left that could hold a port or a file. A process that is being
+    /// killed no longer runs before that: its first thread ends before the others do.
+    pub(crate) fn has_ended(&self) -> bool {
+        Stat::read(self.pid).is_none_or(|stat| {
+            stat.start_ticks != self.start_ticks
+                || boot_id() != self.boot
+                || (stat.ended && stat.threads <= 1)
+        })
+    }
+
     /// Sends a signal if this very process still runs; a process that is gone is not an error.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
-        if !self.is_running() {
+        if self.has_ended() {
             return Ok(());
         }
         match kill(Pid::from_raw(self.pid), signal) {
@@ -108,9 +121,11 @@ impl Process {
     }
 }
 
-/// The two fields of `/proc/<pid>/stat` that identity needs.
+/// The fields of `/proc/<pid>/stat` that identity needs.
 struct Stat {
+    /// The first thread has ended.
     ended: bool,
+    threads: u32,
     start_ticks: u64,
 }
 
@@ -124,9 +139,11 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
         let ended = matches!(fields.next()?, "Z" | "X" | "x");
+        let threads = fields.nth(16)?.parse().ok()?;
         Some(Self {
             ended,
-            start_ticks: fields.nth(18)?.parse().ok()?,
+            threads,
+            start_ticks: fields.nth(1)?.parse().ok()?,
         })
     }
 }
@@ -178,6 +195,20 @@ impl Ledger {
         self.get(name).filter(|process| process.is_running())
     }
 
+    /// Waits until nothing is left of a recorded process that no longer runs. What runs is not waited for.
+    pub(crate) fn settle(&self, name: &str) -> Result<(), ProcessError> {
+        match self.get(name) {
+            Some(process) if !process.is_running() && !wait_ended(&[(name, process)], KILL_PATIENCE) => {
+                Err(ProcessError::End {
+                    name: name.to_owned(),
+                    pid: process.pid,
+                    source: Errno::EBUSY,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Every name that is recorded.
     pub(crate) fn names(&self) -> Vec<String> {
         self.records.keys().cloned().collect()
@@ -224,19 +255,20 @@ impl Ledger {
     /// Ends the named processes: SIGTERM to all at once, SIGKILL to what still runs after `grace`; waits until each
     /// is gone and strikes it out. Names without a running process are struck out too.
     pub(crate) fn end(&mut self, names: &[&str], grace: Duration) -> Result<(), ProcessError> {
-        let doomed: Vec<(String, Process)> = names
+        let doomed: Vec<(&str, Process)> = names
             .iter()
-            .filter_map(|name| Some(((*name).to_owned(), self.records.get(*name)?.clone())))
+            .filter_map(|name| Some((*name, self.records.get(*name)?.clone())))
             .collect();
-        send(&doomed, Signal::SIGTERM)?;
-        if !wait_gone(&doomed, grace) {
-            send(&doomed, Signal::SIGKILL)?;
-            wait_gone(&doomed, Duration::from_secs(10));
+        let all: Vec<(&str, &Process)> = doomed.iter().map(|(name, process)| (*name, process)).collect();
+        send(&all, Signal::SIGTERM)?;
+        if !wait_ended(&all, grace) {
+            send(&all, Signal::SIGKILL)?;
+            wait_ended(&all, KILL_PATIENCE);
         }
-        for (name, process) in &doomed {
-            if process.is_running() {
+        for (name, process) in all {
+            if !process.has_ended() {
                 return Err(ProcessError::End {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     pid: process.pid,
                     source: Errno::EBUSY,
                 });
@@ -258,21 +290,22 @@ impl Ledger {
     }
 }
 
-fn send(processes: &[(String, Process)], signal: Signal) -> Result<(), ProcessError> {
+fn send(processes: &[(&str, &Process)], signal: Signal) -> Result<(), ProcessError> {
     for (name, process) in processes {
-        process.signal(signal).map_err(|source| ProcessError::End {
-            name: name.clone(),
+        let failed = |source| ProcessError::End {
+            name: (*name).to_owned(),
             pid: process.pid,
             source,
-        })?;
+        };
+        process.signal(signal).map_err(failed)?;
     }
     Ok(())
 }
 
-fn wait_gone(processes: &[(String, Process)], patience: Duration) -> bool {
+fn wait_ended(processes: &[(&str, &Process)], patience: Duration) -> bool {
     let until = Instant::now() + patience;
     loop {
-        if processes.iter().all(|(_, process)| !process.is_running()) {
+        if processes.iter().all(|(_, process)| process.has_ended()) {
             return true;
         }
         if Instant::now() >= until {
@@ -359,7 +392,7 @@ mod tests {
     #[test]
     fn stat_is_read_past_a_command_name_with_blanks_and_parentheses() {
         let stat = Stat::parse("7 (a b) c) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 0 0").unwrap();
-        assert_eq!((stat.ended, stat.start_ticks), (false, 4711));
+        assert_eq!((stat.ended, stat.threads, stat.start_ticks), (false, 1, 4711));
         assert!(
             Stat::parse("7 (gone) Z 1 7 7 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 1 0 0")
                 .unwrap()

@@ -13,6 +13,7 @@ mod kstatus;
 mod observe;
 mod plan;
 mod remove;
+mod step;
 pub(crate) mod wanted;
 mod watch;
 

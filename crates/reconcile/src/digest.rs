@@ -17,6 +17,9 @@ const ALGORITHM: &str = "x1";
 /// further knowledge. Our manager owns the annotation, so changing it is drift like any other.
 pub const IGNORE_ANNOTATION: &str = "reconcile/ignored-paths";
 
+/// The fields that one manager owns, as FieldsV1 has them.
+type Tree = Map<String, Value>;
+
 /// 128 bits that stand for a canonical JSON value or for the owned fields of a live object.
 ///
 /// As text it is `x1:` and 32 hexadecimal digits.
@@ -56,7 +59,7 @@ pub struct Digester {
 }
 
 /// Field trees, one a manager.
-type Trees<'a> = Vec<&'a Map<String, Value>>;
+type Trees<'a> = Vec<&'a Tree>;
 
 impl Digester {
     /// `key` is any text that tenants cannot read: they write what is hashed, and must not be able to search for
@@ -140,7 +143,7 @@ pub(crate) fn segments(path: &str) -> Vec<&str> {
 /// A place in the body, with what others own below it.
 struct Place<'a> {
     value: Option<&'a Value>,
-    others: Vec<&'a Map<String, Value>>,
+    others: Vec<&'a Tree>,
 }
 
 impl<'a> Place<'a> {
@@ -210,13 +213,7 @@ pub(crate) fn segment_of(key: &str) -> String {
     }
 }
 
-fn walk(
-    tree: &Map<String, Value>,
-    at: &Place<'_>,
-    ignored: &[Vec<&str>],
-    path: &mut Vec<String>,
-    hash: &mut Hash,
-) {
+fn walk(tree: &Tree, at: &Place<'_>, ignored: &[Vec<&str>], path: &mut Vec<String>, hash: &mut Hash) {
     if tree.keys().all(|key| key == ".") {
         match at.value {
             None => hash.tag(b'-'),

@@ -4,6 +4,7 @@
 //! Owns ClusterRequests and AccessRequests of the provider. Each pass makes sure of them: what somebody deletes is
 //! made again, whatever the pass is for. Nothing here polls: each wait ends with an event.
 mod connections;
+mod release;
 mod requests;
 
 pub(crate) use connections::{Connections, Reached};

@@ -24,13 +24,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+/// By namespace and name.
+type Written = HashMap<(String, String), Option<Arc<Inventory>>>;
+
 /// All Inventories of the provider.
 pub(crate) struct Inventories {
     client: kube::Client,
     provider: String,
     seen: watch::Store<Inventory>,
     /// The last own writes; `None` after a conflict: read it from the API server.
-    written: Mutex<HashMap<(String, String), Option<Arc<Inventory>>>>,
+    written: Mutex<Written>,
 }
 
 impl Inventories {
@@ -48,7 +51,7 @@ impl Inventories {
         self.seen.synced().await;
     }
 
-    fn written(&self) -> MutexGuard<'_, HashMap<(String, String), Option<Arc<Inventory>>>> {
+    fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -45,6 +45,11 @@ impl<P: ServiceProvider> Pipeline<P> {
             return Ok(Outcome::Settled);
         }
         match self.bring_up(key, object).await {
+            // After a start, nothing is known yet: what was said before stays said.
+            Ok(applied) if !applied.reading.is_empty() => {
+                tracing::debug!(%key, "reading {}", applied.reading.join(", "));
+                Ok(Outcome::Settled)
+            }
             Ok(applied) => {
                 self.write(object, &Verdict::Applied(&applied)).await?;
                 match applied.failures.into_iter().next() {

@@ -201,18 +201,21 @@ impl LiveView<'_> {
     }
 }
 
-/// Everything must be ready; the first thing that is not is named.
+/// Everything must be ready; the first thing that is not is named, what failed before what is on its way.
 pub fn kstatus(live: &LiveView<'_>) -> Health {
-    if let Some(missing) = live.missing.first() {
-        return Health::Progressing(missing.as_str().into());
-    }
+    let mut on_its_way = None;
     for (name, health) in live.healths() {
         match health {
             Health::Ready => {}
-            Health::Progressing(why) => return Health::Progressing(format!("{name}: {why}").into()),
             Health::Failed(why) => return Health::Failed(format!("{name}: {why}").into()),
-            Health::Terminating => return Health::Progressing(format!("{name} is being deleted").into()),
+            Health::Progressing(why) => on_its_way = on_its_way.or_else(|| Some(format!("{name}: {why}"))),
+            Health::Terminating => {
+                on_its_way = on_its_way.or_else(|| Some(format!("{name} is being deleted")))
+            }
         }
     }
-    Health::Ready
+    match on_its_way.or_else(|| live.missing.first().cloned()) {
+        Some(why) => Health::Progressing(why.into()),
+        None => Health::Ready,
+    }
 }

@@ -15,6 +15,9 @@ use std::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// A watch that ends when this is dropped.
+type Single<K> = (Store<K>, DropGuard);
+
 /// The watches, by namespace and name. Changes wake those who read the object.
 pub(crate) struct Singles<K> {
     kind: &'static str,
@@ -22,7 +25,7 @@ pub(crate) struct Singles<K> {
     handle: Handle,
     dependents: Arc<Dependents>,
     shutdown: CancellationToken,
-    open: Mutex<HashMap<(String, String), (Store<K>, DropGuard)>>,
+    open: Mutex<HashMap<(String, String), Single<K>>>,
 }
 
 impl<K> Singles<K>

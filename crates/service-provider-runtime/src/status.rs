@@ -5,6 +5,7 @@
 //! | all applied and healthy | True | True | True | False | False | Ready |
 //! | all applied, not healthy yet | False | True | False | True | False | Progressing |
 //! | all applied, an object failed | False | True | False | False | True | Progressing |
+//! | not all applied yet | False | False | as it is | True | False | Progressing |
 //! | something is waited for | False | False | as it is | True | False | Progressing |
 //! | a person has to act, or input is wrong | False | False | as it is | False | True | Progressing |
 //! | passing failure | False | False | as it is | True | False | Progressing |
@@ -116,19 +117,25 @@ impl Row {
             };
         }
         let failed = matches!(applied.health, Health::Failed(_));
-        let reason = match (healthy, failed) {
+        let ready = healthy && applied.complete;
+        let reason = match (ready, failed) {
             (true, _) => service::RECONCILE_SUCCESS,
             (false, true) => "ObjectFailed",
             (false, false) => service::RECONCILING,
         };
+        // A provider may call itself healthy before everything is there.
+        let message = match applied.missing.first() {
+            Some(missing) if healthy => missing.clone(),
+            _ => health.clone(),
+        };
         Self {
-            ready: healthy,
+            ready,
             synced: applied.complete,
             healthy: Some(healthy),
-            progressing: !healthy && !failed,
+            progressing: !ready && !failed,
             stalled: failed,
             reason: reason.to_owned(),
-            message: health.clone(),
+            message,
             health,
         }
     }
@@ -239,6 +246,8 @@ mod tests {
     fn applied() -> Applied {
         Applied {
             health: Health::Ready,
+            reading: Vec::new(),
+            missing: Vec::new(),
             complete: true,
             waiting: Vec::new(),
             failures: Vec::new(),
@@ -275,6 +284,20 @@ mod tests {
         assert_eq!(
             shown(&Verdict::Applied(&applied)),
             "Progressing Reconciling Ready=False Synced=True Healthy=False Progressing=True Stalled=False"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_forbids_ready_whatever_the_provider_says() {
+        let missing = vec!["2 more objects are made when these are ready".to_owned()];
+        let applied = Applied {
+            complete: false,
+            missing,
+            ..applied()
+        };
+        assert_eq!(
+            shown(&Verdict::Applied(&applied)),
+            "Progressing Reconciling Ready=False Synced=False Healthy=True Progressing=True Stalled=False"
         );
     }
 

@@ -61,7 +61,6 @@ struct Version {
     bundle: Bundle,
 }
 
-/// A ConfigMap.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 struct Bundle {
     /// Its name.

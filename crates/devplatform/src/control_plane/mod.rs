@@ -4,7 +4,7 @@
 mod command;
 mod ready;
 
-pub(crate) use ready::{Died, node_is_ready};
+pub(crate) use ready::{Died, answers, node_is_ready};
 
 use crate::{
     assets::{Assets, Tool},
@@ -122,6 +122,7 @@ impl<'a> ControlPlane<'a> {
         }
         for component in Component::ALL {
             if self.ledger.running(component.name()).is_none() {
+                self.ledger.settle(component.name())?;
                 self.check_ports(component)?;
             }
         }
@@ -190,6 +191,7 @@ impl<'a> ControlPlane<'a> {
         if self.ledger.running(component.name()).is_some() {
             return Ok(false);
         }
+        self.ledger.settle(component.name())?;
         if component == Component::Node {
             end_pods(self.platform)?;
         }

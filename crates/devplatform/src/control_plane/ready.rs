@@ -129,7 +129,8 @@ pub(crate) fn node_is_ready(node: &Node) -> bool {
     conditions.is_some_and(|all| all.iter().any(ready)) && taints.is_none_or(Vec::is_empty)
 }
 
-async fn answers(client: &Client, path: &str) -> bool {
+/// True when a GET of `path` succeeds now.
+pub(crate) async fn answers(client: &Client, path: &str) -> bool {
     let Ok(request) = http::Request::get(path).body(Vec::new()) else {
         return false;
     };

@@ -10,7 +10,7 @@ pub(crate) use access::onboarding_kubeconfig;
 use crate::{
     assets::Tool,
     console::Steps,
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, answers},
     images::{CLUSTER_PROVIDER_IMAGE, Images, OPERATOR_IMAGE},
     kubeconfig,
     pki::Pki,
@@ -32,7 +32,11 @@ use kube::{
 };
 use openmcp_api::{Cluster, ClusterProvider};
 use serde_json::json;
-use std::{collections::BTreeMap, fs, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
 use wait::{PATIENCE, wait_for};
 
 /// Where the operator, its requests and the shared clusters live.
@@ -94,6 +98,7 @@ pub(crate) async fn install(
     let clusters: Api<Cluster> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     wait_for(&clusters, ONBOARDING_CLUSTER, cluster_is_ready).await?;
     let onboarding = onboarding_kubeconfig(platform).await?;
+    serves(&kubeconfig::client_from(&onboarding).await?).await?;
     steps.done("onboarding cluster", &onboarding.display().to_string(), since);
 
     // The operator is ready when ControlPlanes are served on onboarding and its policies deny what they should.
@@ -102,6 +107,18 @@ pub(crate) async fn install(
     wait_for(&deployments, OPERATOR, is_available).await?;
     steps.done("openMCP operator", "tenants can order", since);
     Ok(())
+}
+
+/// Waits until the onboarding API server answers: after a kill its Cluster still says Ready of the time before.
+async fn serves(onboarding: &Client) -> anyhow::Result<()> {
+    let answer = async {
+        while !answers(onboarding, "/readyz").await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answer)
+        .await
+        .context("the onboarding API server does not answer")
 }
 
 /// True when the newest pods of a Deployment are ready.

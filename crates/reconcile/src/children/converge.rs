@@ -4,21 +4,19 @@ use super::{
     damper::Damper,
     drift::Drift,
     kinds::{Kind, Kinds},
-    kstatus::Health,
-    observe::{Address, Child},
+    observe::Child,
     plan::{self, Action, Candidate},
     remove::TearDown,
+    step::{Standing, Step, take_in},
     wanted::{Wanted, Wave},
     watch::{Children, Cluster, Lease, Scope},
 };
 use crate::{
     Fault, Key,
     apply::Mark,
-    apply_child::{Target, Terms},
-    digest::Digest,
+    digest::{Digest, Digester},
     fault::Class,
-    inventory::{Entry, Id, Inventory, Store},
-    raw,
+    inventory::{Id, Inventory, Store},
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -74,8 +72,12 @@ pub struct Report {
     pub repaired: Vec<Drift>,
     pub detected: Vec<Drift>,
     pub failures: Vec<Failure>,
-    /// What is not there yet, in words: "Deployment x: 0 of 1 pods are available".
-    pub unready: Vec<String>,
+    /// Kinds whose first list is still being read: nothing was compared, the owner is woken when it is there.
+    pub reading: Vec<String>,
+    /// What is not there yet, or not gone yet, in words: "Namespace x is being deleted and made again after".
+    pub missing: Vec<String>,
+    /// Everything is as it is wanted, ready or not, and what is not wanted is gone.
+    pub complete: bool,
     /// Left alone in a prune, for they are not ours any more.
     pub foreign: Vec<Id>,
     /// When time itself makes work: a renewal, a damped repair.
@@ -83,7 +85,14 @@ pub struct Report {
 }
 
 impl Report {
-    fn wake_in(&mut self, after: Duration) {
+    /// Whether nothing is on its way: neither objects nor their health.
+    pub fn is_settled(&self) -> bool {
+        self.reading.is_empty()
+            && self.missing.is_empty()
+            && self.live.values().all(|child| child.health.is_ready())
+    }
+
+    pub(super) fn wake_in(&mut self, after: Duration) {
         self.wake = Some(self.wake.map_or(after, |wake| wake.min(after)));
     }
 }
@@ -99,45 +108,15 @@ pub struct Engine {
     leases: Mutex<HashMap<Key, Leases>>,
 }
 
-/// One object with what is to be done about it.
-struct Step<'a> {
-    candidate: &'a Candidate<'a>,
-    entry: Entry,
-    hash: Digest,
-    action: Action,
-}
-
-/// What an executed step brought.
-struct Done {
-    entry: Entry,
-    child: Child,
-    repaired: Option<Drift>,
-}
-
-/// Why a step was not executed now.
-enum Held {
-    Failed(Fault),
-    /// By its mode.
-    Detected(Drift),
-    /// By the damper.
-    Until(Duration, Drift),
-}
-
-impl From<Fault> for Held {
-    fn from(fault: Fault) -> Self {
-        Self::Failed(fault)
-    }
-}
-
 /// What the steps of one convergence share.
-struct Scene<'a, M> {
-    order: &'a Convergence<'a>,
+pub(super) struct Scene<'a, M> {
+    pub(super) order: &'a Convergence<'a>,
     kinds: HashMap<(String, String, String), Kind>,
-    maker: &'a M,
+    pub(super) maker: &'a M,
 }
 
 impl<M> Scene<'_, M> {
-    fn kind(&self, wanted: &Wanted) -> Option<&Kind> {
+    pub(super) fn kind(&self, wanted: &Wanted) -> Option<&Kind> {
         self.kinds.get(&(
             wanted.cluster.clone(),
             wanted.api_version().to_owned(),
@@ -162,7 +141,15 @@ impl Engine {
     }
 
     pub(super) fn manager(&self) -> &str {
-        self.children.digester().manager()
+        self.digester().manager()
+    }
+
+    pub(super) fn digester(&self) -> &Digester {
+        self.children.digester()
+    }
+
+    pub(super) fn damper(&self) -> &Damper {
+        &self.damper
     }
 
     /// The share of `key` in a watch, kept until [`Engine::forget`] or until a convergence does not need it.
@@ -207,10 +194,10 @@ impl Engine {
         inventory
             .intend(plan::intents(&candidates, inventory.entries()))
             .await?;
-        let complete = self.run_waves(&scene, &candidates, inventory, &mut report).await;
+        report.complete = self.run_waves(&scene, &candidates, inventory, &mut report).await;
         inventory.flush().await?;
         let prunes = plan::prunes(&candidates, inventory.entries());
-        if complete && !order.waiting && !prunes.is_empty() {
+        if report.complete && !order.waiting && !prunes.is_empty() {
             self.prune(&order, prunes, inventory, &mut report).await?;
         }
         counters::pass(report.applied);
@@ -287,11 +274,11 @@ impl Engine {
         for ((_, kind, _), lease) in &needed {
             match lease.synced() {
                 Ok(true) => {}
-                Ok(false) => report.unready.push(format!("reading {}", kind.resource.plural)),
+                Ok(false) => report.reading.push(kind.resource.plural.clone()),
                 Err(failure) => return Err(Fault::new(Class::Unreachable, "WatchFailed", failure)),
             }
         }
-        Ok(report.unready.is_empty())
+        Ok(report.reading.is_empty())
     }
 
     fn candidates<'a, M>(&self, scene: &Scene<'a, M>) -> Result<Vec<Candidate<'a>>, Fault> {
@@ -341,7 +328,8 @@ impl Engine {
         // Whether all earlier waves are ready: only then are the objects of the next one made.
         let mut open = true;
         for wave in Wave::ALL {
-            let mut due = Vec::new();
+            let mut running = Vec::new();
+            let mut later = 0;
             for candidate in candidates
                 .iter()
                 .filter(|candidate| candidate.wanted.wave == wave)
@@ -352,159 +340,38 @@ impl Engine {
                 };
                 let action = plan::decide(candidate, hash, Some(&entry), scene.order.now);
                 if !open && action == Action::Create {
-                    complete = false;
+                    later += 1;
                 } else {
-                    due.push(Step {
-                        candidate,
-                        entry,
-                        hash,
-                        action,
-                    });
+                    running.push(self.run_step(
+                        scene,
+                        Step {
+                            candidate,
+                            entry,
+                            hash,
+                            action,
+                        },
+                    ));
                 }
             }
-            let unready = report.unready.len();
-            // Futures rather than a closure that makes them: the compiler could not prove that one `Send`.
-            let mut running = Vec::with_capacity(due.len());
-            for step in due {
-                running.push(self.run_step(scene, step));
-            }
+            // A list of futures rather than a closure that makes them: that one could not be proved `Send`.
             let done: Vec<_> = stream::iter(running)
                 .buffer_unordered(CONCURRENCY)
                 .collect()
                 .await;
             for (candidate, outcome) in done {
-                complete &= take_in(candidate, outcome, inventory, report);
+                let standing = take_in(candidate, outcome, inventory, report);
+                complete &= standing != Standing::Missing;
+                open &= standing == Standing::Ready;
             }
-            open &= complete && report.unready.len() == unready;
+            if later > 0 {
+                report
+                    .missing
+                    .push(format!("{later} more objects are made when these are ready"));
+                complete = false;
+            }
         }
         renewals(scene, report);
         complete
-    }
-
-    async fn run_step<'c, M: Maker>(
-        &self,
-        scene: &Scene<'_, M>,
-        step: Step<'c>,
-    ) -> (&'c Candidate<'c>, Result<Option<Done>, Held>) {
-        (step.candidate, self.execute(scene, step).await)
-    }
-
-    async fn execute<M: Maker>(&self, scene: &Scene<'_, M>, step: Step<'_>) -> Result<Option<Done>, Held> {
-        if matches!(step.action, Action::Nothing | Action::Await) {
-            return Ok(None);
-        }
-        let order = scene.order;
-        let Candidate { wanted, id, .. } = step.candidate;
-        let Some(cluster) = order.clusters.get(&wanted.cluster) else {
-            return Ok(None);
-        };
-        let kind = match scene.kind(wanted) {
-            Some(kind) => kind.clone(),
-            None => self.served(cluster, wanted).await?,
-        };
-        let address = Address {
-            kind,
-            namespace: id.namespace.clone(),
-            name: id.name.clone(),
-        };
-        let target = Target {
-            client: &cluster.client,
-            address: &address,
-            manager: self.manager(),
-            mark: order.mark,
-        };
-        let drift = self.admit(&target, &step, &cluster.identity, order.now).await?;
-        let made = if wanted.recipe.is_some() {
-            scene.maker.make(wanted).await?
-        } else {
-            wanted.object.clone()
-        };
-        let terms = Terms {
-            adoption: wanted.adoption,
-            ignored: wanted.ignored().collect(),
-        };
-        let applied = target.apply(&made, step.entry.uid.as_deref(), &terms).await?;
-        let child =
-            Child::observe(self.children.digester(), wanted.kind(), applied.body()).ok_or_else(|| {
-                Fault::retry(
-                    "ApiError",
-                    format!("apply {address}: the API server answered with something else"),
-                )
-            })?;
-        let lease = self.lease(order.key, cluster, &address.kind, Scope::Marked);
-        lease.follow(&id.namespace, &id.name);
-        lease.record(&id.namespace, &id.name, child.clone());
-        let entry = Entry {
-            version: wanted.version().to_owned(),
-            uid: Some(child.uid.to_string()),
-            wave: wanted.wave,
-            desired: Some(step.hash),
-            live: Some(child.digest),
-            orphan: wanted.retain,
-            ..step.entry
-        };
-        Ok(Some(Done {
-            entry,
-            child,
-            repaired: drift,
-        }))
-    }
-
-    /// For a repair: what is repaired, in words, if it may be repaired now.
-    async fn admit(
-        &self,
-        target: &Target<'_>,
-        step: &Step<'_>,
-        identity: &str,
-        now: Timestamp,
-    ) -> Result<Option<Drift>, Held> {
-        match step.action {
-            Action::Report => Err(Held::Detected(self.explain(target, step.candidate).await?)),
-            Action::Repair => {
-                let drift = self.explain(target, step.candidate).await?;
-                match self.damper.admit(identity, &step.candidate.id, now) {
-                    Ok(()) => Ok(Some(drift)),
-                    Err(after) => Err(Held::Until(Duration::try_from(after).unwrap_or_default(), drift)),
-                }
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// A kind that was not served when the convergence began: its definition may have come in an earlier wave.
-    async fn served(&self, cluster: &Cluster, wanted: &Wanted) -> Result<Kind, Fault> {
-        let (api_version, kind) = (wanted.api_version(), wanted.kind());
-        self.kinds
-            .resolve(&cluster.client, &cluster.identity, api_version, kind)
-            .await?
-            .ok_or_else(|| {
-                Fault::retry(
-                    "KindNotServed",
-                    format!(
-                        "cluster {} does not serve {kind} of {api_version}",
-                        wanted.cluster
-                    ),
-                )
-            })
-    }
-
-    /// What somebody did to the object, in words. One GET, of a thing that is about to be written anyway.
-    async fn explain(&self, target: &Target<'_>, candidate: &Candidate<'_>) -> Result<Drift, Fault> {
-        let wanted = candidate.wanted;
-        let Some(body) = raw::get(target.client, target.address).await? else {
-            return Ok(Drift::deleted(wanted.kind(), &candidate.id.name));
-        };
-        let foreign = candidate
-            .live
-            .as_ref()
-            .map(|live| live.foreign.clone())
-            .unwrap_or_default();
-        let drift = if wanted.recipe.is_some() {
-            None
-        } else {
-            Drift::between(&wanted.object, &body, self.manager())
-        };
-        Ok(drift.unwrap_or_else(|| Drift::taken_over(&wanted.object, &foreign)))
     }
 
     async fn prune<S: Store>(
@@ -521,8 +388,9 @@ impl Engine {
         } = self
             .tear_down(order.key, order.clusters, order.mark, groups, inventory)
             .await?;
+        report.complete &= waiting.is_empty();
         report
-            .unready
+            .missing
             .extend(waiting.into_iter().map(|waiting| format!("removing {waiting}")));
         report.foreign = foreign;
         if unwatched {
@@ -530,59 +398,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Puts the outcome of one step into inventory and report. `false` when the object is not where it should be.
-fn take_in<S: Store>(
-    candidate: &Candidate<'_>,
-    outcome: Result<Option<Done>, Held>,
-    inventory: &mut Inventory<'_, S>,
-    report: &mut Report,
-) -> bool {
-    let id = candidate.id.clone();
-    let child = match outcome {
-        Ok(Some(Done {
-            entry,
-            child,
-            repaired,
-        })) => {
-            inventory.record(entry);
-            report.applied += 1;
-            report.repaired.extend(repaired);
-            Some(Arc::new(child))
-        }
-        Ok(None) => candidate.live.clone(),
-        Err(Held::Failed(fault)) => {
-            report.failures.push(Failure { id, fault });
-            return false;
-        }
-        Err(Held::Detected(drift)) => {
-            report.detected.push(drift);
-            candidate.live.clone()
-        }
-        Err(Held::Until(after, drift)) => {
-            report.unready.push(format!(
-                "{drift} again and again: repaired every {} s only",
-                after.as_secs().max(1)
-            ));
-            report.wake_in(after);
-            return false;
-        }
-    };
-    let Some(child) = child else { return true };
-    match &child.health {
-        Health::Ready => {}
-        Health::Progressing(why) | Health::Failed(why) => report.unready.push(format!("{id}: {why}")),
-        Health::Terminating => {
-            let held = child.finalizers.as_deref().unwrap_or_default().join(", ");
-            report.unready.push(format!(
-                "{id}: is being deleted and made again after (held by {held})"
-            ));
-        }
-    }
-    let placed = !child.is_deleting();
-    report.live.insert(id, child);
-    placed
 }
 
 /// The next time at which something must be made anew.

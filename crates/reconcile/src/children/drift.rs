@@ -84,16 +84,24 @@ impl Drift {
     }
 
     /// Our values are all there, but our manager does not own them any more.
-    pub(super) fn taken_over(applied: &Value, foreign: &[Box<str>]) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    pub(super) fn taken_over(kind: &str, name: &str, foreign: &[Box<str>]) -> Self {
+        Self::of(kind, name, "ownership of fields taken", foreign)
+    }
+
+    /// Another object has the name.
+    pub(super) fn replaced(kind: &str, name: &str, foreign: &[Box<str>]) -> Self {
+        Self::of(kind, name, "replaced by another object", foreign)
+    }
+
+    fn of(kind: &str, name: &str, what: &str, by: &[Box<str>]) -> Self {
         Self {
-            kind: text(&applied["kind"]),
-            name: text(&applied["metadata"]["name"]),
-            what: "ownership of fields taken".to_owned(),
-            by: if foreign.is_empty() {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            what: what.to_owned(),
+            by: if by.is_empty() {
                 "unknown".to_owned()
             } else {
-                foreign.join(", ")
+                by.join(", ")
             },
         }
     }

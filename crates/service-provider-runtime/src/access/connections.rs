@@ -30,6 +30,9 @@ pub(crate) struct Endpoint {
     pub(crate) ca: String,
 }
 
+/// One at a time connects.
+type Slot = Arc<tokio::sync::Mutex<Option<Open>>>;
+
 struct Open {
     connection: Connection,
     identity: String,
@@ -42,7 +45,7 @@ pub(crate) struct Connections {
     secrets: Singles<Secret>,
     dependents: Arc<Dependents>,
     user_agent: String,
-    open: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Option<Open>>>>>,
+    open: Mutex<HashMap<(String, String), Slot>>,
     next_id: AtomicU64,
 }
 
@@ -102,7 +105,7 @@ impl Connections {
         })
     }
 
-    fn slot(&self, namespace: &str, secret: &str) -> Arc<tokio::sync::Mutex<Option<Open>>> {
+    fn slot(&self, namespace: &str, secret: &str) -> Slot {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.entry((namespace.to_owned(), secret.to_owned()))
             .or_default()

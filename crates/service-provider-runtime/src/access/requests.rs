@@ -2,10 +2,7 @@
 use super::{ClusterName, Connections, Reached};
 use crate::{dependents::Dependents, desired::Role, provider::rules, stop::Stop};
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{DeleteParams, Preconditions},
-};
+use kube::{Api, Resource, ResourceExt};
 use openmcp_api::{
     AccessRequest, Cluster, ClusterRequest,
     clusters::{AccessRequestSpec, ClusterRequestSpec, Tenancy, TokenConfig, purpose},
@@ -239,85 +236,6 @@ impl Requests {
             .map_err(|error| Fault::api(format_args!("read {}", cluster.title()), &error))
     }
 
-    /// Gives back what was asked for in the name of the service object: accesses first, then the slot on the
-    /// workload cluster, then an access that nobody shares any more.
-    pub(crate) async fn release(&self, owner: &Owner<'_>) -> Result<(), Stop> {
-        let workload = names::request(self.provider, &owner.key.name, RequestTarget::Workload);
-        let mcp = names::request(self.provider, &owner.key.name, RequestTarget::Mcp);
-        for name in [&mcp, &workload] {
-            self.dependents
-                .add(owner.key, Self::ACCESS_REQUEST, &owner.namespace, name);
-            self.remove(self.access_requests.get(&owner.namespace, name))
-                .await?;
-        }
-        self.dependents
-            .add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &workload);
-        let request = self.cluster_requests.get(&owner.namespace, &workload);
-        if let Some(cluster) = request.as_ref().and_then(|request| request.granted_cluster()) {
-            self.release_shared(owner, &ClusterName::new(Role::Workload, cluster))
-                .await?;
-        }
-        self.remove(request).await
-    }
-
-    async fn release_shared(&self, owner: &Owner<'_>, cluster: &ClusterName) -> Result<(), Stop> {
-        let others = self.cluster_requests.all().into_iter().any(|request| {
-            request.granted_cluster() == Some(&cluster.reference())
-                && request
-                    .labels()
-                    .get(labels::MANAGED_BY)
-                    .is_some_and(|by| by == self.provider)
-                && request.namespace().as_deref() != Some(&owner.namespace)
-        });
-        if others {
-            return Ok(());
-        }
-        let name = names::static_request(self.provider, &format!("{}--{}", cluster.namespace, cluster.name));
-        self.dependents
-            .add(owner.key, Self::ACCESS_REQUEST, &self.home, &name);
-        self.remove(self.access_requests.get(&self.home, &name)).await
-    }
-
-    /// Deletes a request of ours and waits until it is gone. One that bears somebody else's label is left alone.
-    async fn remove<K>(&self, live: Option<Arc<K>>) -> Result<(), Stop>
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let Some(live) = live else { return Ok(()) };
-        if live
-            .labels()
-            .get(labels::MANAGED_BY)
-            .is_none_or(|by| by != self.provider)
-        {
-            return Ok(());
-        }
-        let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());
-        let doing = || format!("delete {} {namespace}/{name}", K::kind(&()));
-        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
-        if live.meta().deletion_timestamp.is_none() {
-            let uid = Preconditions {
-                uid: live.uid(),
-                resource_version: None,
-            };
-            match api
-                .delete(&name, &DeleteParams::background().preconditions(uid))
-                .await
-            {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
-                Err(error) => return Err(Fault::api(doing(), &error).into()),
-            }
-        }
-        self.drop_finalizer(live.as_ref()).await?;
-        Err(Stop::wait(
-            "ReleasingAccess",
-            format!("waiting until {} {namespace}/{name} is gone", K::kind(&())),
-        ))
-    }
-
     /// A request that somebody deleted must go before it can be made again: our finalizer does not hold it.
     async fn let_go_if_deleted<K>(&self, live: &K) -> Result<(), Stop>
     where
@@ -335,24 +253,6 @@ impl Requests {
             "AccessPending",
             format!("{kind} {name} was deleted; it is made again when it is gone"),
         ))
-    }
-
-    async fn drop_finalizer<K>(&self, live: &K) -> Result<(), Fault>
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        if !live
-            .finalizers()
-            .iter()
-            .any(|finalizer| finalizer == finalizers::CLUSTER_ACCESS)
-        {
-            return Ok(());
-        }
-        let api: Api<K> = Api::namespaced(self.client.clone(), &live.namespace().unwrap_or_default());
-        crate::object::remove_finalizer(&api, live, finalizers::CLUSTER_ACCESS).await
     }
 
     async fn upsert<K>(

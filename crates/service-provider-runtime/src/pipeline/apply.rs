@@ -29,6 +29,10 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) health: Health,
+    /// What is still being read: nothing was compared yet, and the object is woken when it can be.
+    pub(crate) reading: Vec<String>,
+    /// What is not there yet, or not gone yet, in words.
+    pub(crate) missing: Vec<String>,
     /// Every object is as it is wanted.
     pub(crate) complete: bool,
     pub(crate) waiting: Vec<Wait>,
@@ -115,7 +119,9 @@ pub(super) async fn apply<P: ServiceProvider>(
     tell(world, object, &report);
     let health = health(world, &report);
     Ok(Applied {
-        complete: report.failures.is_empty() && report.unready.is_empty(),
+        reading: report.reading,
+        missing: report.missing,
+        complete: report.complete,
         health,
         waiting: desired.waiting,
         failures: report
@@ -193,7 +199,7 @@ fn health<P: ServiceProvider>(world: &World<P>, report: &Report) -> Health {
             .iter()
             .map(|(id, child)| (id.to_string(), child.clone()))
             .collect(),
-        missing: &report.unready,
+        missing: &report.missing,
     };
     let judged = catch_unwind(AssertUnwindSafe(|| world.provider.health(&view)));
     judged.unwrap_or_else(|panic| {

@@ -1,0 +1,268 @@
+//! One step of a plan: look, decide whether it may be done now, do it, keep what came of it.
+use super::{
+    converge::{Engine, Failure, Maker, Report, Scene},
+    drift::Drift,
+    kinds::Kind,
+    observe::{Address, Child},
+    plan::{Action, Candidate},
+    wanted::Wanted,
+    watch::{Cluster, Scope},
+};
+use crate::{
+    Fault, Key,
+    apply_child::{Target, Terms},
+    digest::Digest,
+    inventory::{Entry, Inventory, Store},
+    raw,
+};
+use jiff::Timestamp;
+use std::{sync::Arc, time::Duration};
+
+/// One object with what is to be done about it.
+pub(super) struct Step<'a> {
+    pub(super) candidate: &'a Candidate<'a>,
+    pub(super) entry: Entry,
+    pub(super) hash: Digest,
+    pub(super) action: Action,
+}
+
+/// What an executed step brought.
+pub(super) struct Done {
+    entry: Entry,
+    child: Child,
+    repaired: Option<Drift>,
+}
+
+/// What a look at a child that seems to differ brought.
+enum Explained {
+    Drift(Drift),
+    Same(Child),
+}
+
+/// Whether to apply.
+enum Admitted {
+    Apply(Option<Drift>),
+    Same(Child),
+}
+
+/// Why a step was not executed now.
+pub(super) enum Held {
+    Failed(Fault),
+    /// By its mode.
+    Detected(Drift),
+    /// By the damper.
+    Until(Duration, Drift),
+}
+
+impl From<Fault> for Held {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+impl Engine {
+    pub(super) async fn run_step<'c, M: Maker>(
+        &self,
+        scene: &Scene<'_, M>,
+        step: Step<'c>,
+    ) -> (&'c Candidate<'c>, Result<Option<Done>, Held>) {
+        (step.candidate, self.execute(scene, step).await)
+    }
+
+    async fn execute<M: Maker>(&self, scene: &Scene<'_, M>, step: Step<'_>) -> Result<Option<Done>, Held> {
+        if matches!(step.action, Action::Nothing | Action::Await) {
+            return Ok(None);
+        }
+        let order = scene.order;
+        let Candidate { wanted, id, .. } = step.candidate;
+        let Some(cluster) = order.clusters.get(&wanted.cluster) else {
+            return Ok(None);
+        };
+        let kind = match scene.kind(wanted) {
+            Some(kind) => kind.clone(),
+            None => self.served(cluster, wanted).await?,
+        };
+        let address = Address {
+            kind,
+            namespace: id.namespace.clone(),
+            name: id.name.clone(),
+        };
+        let target = Target {
+            client: &cluster.client,
+            address: &address,
+            manager: self.manager(),
+            mark: order.mark,
+        };
+        let drift = match self.admit(&target, &step, &cluster.identity, order.now).await? {
+            Admitted::Apply(drift) => drift,
+            Admitted::Same(child) => {
+                self.record(order.key, cluster, &address, child);
+                return Ok(None);
+            }
+        };
+        let made = if wanted.recipe.is_some() {
+            scene.maker.make(wanted).await?
+        } else {
+            wanted.object.clone()
+        };
+        let terms = Terms {
+            adoption: wanted.adoption,
+            ignored: wanted.ignored().collect(),
+        };
+        let applied = target.apply(&made, step.entry.uid.as_deref(), &terms).await?;
+        let child = Child::observe(self.digester(), wanted.kind(), applied.body()).ok_or_else(|| {
+            Fault::retry(
+                "ApiError",
+                format!("apply {address}: the API server answered with something else"),
+            )
+        })?;
+        self.record(order.key, cluster, &address, child.clone());
+        let entry = Entry {
+            version: wanted.version().to_owned(),
+            uid: Some(child.uid.to_string()),
+            wave: wanted.wave,
+            desired: Some(step.hash),
+            live: Some(child.digest),
+            orphan: wanted.retain,
+            ..step.entry
+        };
+        Ok(Some(Done {
+            entry,
+            child,
+            repaired: drift,
+        }))
+    }
+
+    /// Takes over what the API server said of a child, so that its event is no news.
+    fn record(&self, key: &Key, cluster: &Cluster, address: &Address, child: Child) {
+        let lease = self.lease(key, cluster, &address.kind, Scope::Marked);
+        lease.follow(&address.namespace, &address.name);
+        lease.record(&address.namespace, &address.name, child);
+    }
+
+    /// Whether to apply now, and for a repair what is repaired.
+    async fn admit(
+        &self,
+        target: &Target<'_>,
+        step: &Step<'_>,
+        identity: &str,
+        now: Timestamp,
+    ) -> Result<Admitted, Held> {
+        if !matches!(step.action, Action::Report | Action::Repair) {
+            return Ok(Admitted::Apply(None));
+        }
+        let drift = match self.explain(target, step).await? {
+            Explained::Drift(drift) => drift,
+            Explained::Same(child) => return Ok(Admitted::Same(child)),
+        };
+        if step.action == Action::Report {
+            return Err(Held::Detected(drift));
+        }
+        match self.damper().admit(identity, &step.candidate.id, now) {
+            Ok(()) => Ok(Admitted::Apply(Some(drift))),
+            Err(after) => Err(Held::Until(Duration::try_from(after).unwrap_or_default(), drift)),
+        }
+    }
+
+    /// A kind that was not served when the convergence began: its definition may have come in an earlier wave.
+    async fn served(&self, cluster: &Cluster, wanted: &Wanted) -> Result<Kind, Fault> {
+        let (api_version, kind) = (wanted.api_version(), wanted.kind());
+        self.kinds()
+            .resolve(&cluster.client, &cluster.identity, api_version, kind)
+            .await?
+            .ok_or_else(|| {
+                Fault::retry(
+                    "KindNotServed",
+                    format!(
+                        "cluster {} does not serve {kind} of {api_version}",
+                        wanted.cluster
+                    ),
+                )
+            })
+    }
+
+    /// What somebody did to the object, in words. One GET, of a thing that is about to be written anyway.
+    async fn explain(&self, target: &Target<'_>, step: &Step<'_>) -> Result<Explained, Fault> {
+        let (wanted, name) = (step.candidate.wanted, &step.candidate.id.name);
+        let Some(body) = raw::get(target.client, target.address).await? else {
+            return Ok(Explained::Drift(Drift::deleted(wanted.kind(), name)));
+        };
+        let child = Child::observe(self.digester(), wanted.kind(), &body);
+        let child =
+            child.ok_or_else(|| Fault::retry("ApiError", format!("{} has no UID", target.address)))?;
+        let replaced = step.entry.uid.as_deref() != Some(&*child.uid);
+        if !replaced && step.entry.live == Some(child.digest) && target.is_marked(&body) {
+            // A late event, or a list older than our last apply: nobody did anything.
+            return Ok(Explained::Same(child));
+        }
+        let drift = match (replaced, &wanted.recipe) {
+            (true, _) => Some(Drift::replaced(wanted.kind(), name, &child.foreign)),
+            (false, Some(_)) => None,
+            (false, None) => Drift::between(&wanted.object, &body, self.manager()),
+        };
+        Ok(Explained::Drift(drift.unwrap_or_else(|| {
+            Drift::taken_over(wanted.kind(), name, &child.foreign)
+        })))
+    }
+}
+
+/// Where an object stands after its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is not as it is wanted.
+    Missing,
+    /// It is as it is wanted, and not ready.
+    Unready,
+    Ready,
+}
+
+/// Puts the outcome of one step into inventory and report.
+pub(super) fn take_in<S: Store>(
+    candidate: &Candidate<'_>,
+    outcome: Result<Option<Done>, Held>,
+    inventory: &mut Inventory<'_, S>,
+    report: &mut Report,
+) -> Standing {
+    let id = candidate.id.clone();
+    let child = match outcome {
+        Ok(Some(done)) => {
+            inventory.record(done.entry);
+            report.applied += 1;
+            report.repaired.extend(done.repaired);
+            Some(Arc::new(done.child))
+        }
+        Ok(None) => candidate.live.clone(),
+        Err(Held::Failed(fault)) => {
+            report.failures.push(Failure { id, fault });
+            return Standing::Missing;
+        }
+        Err(Held::Detected(drift)) => {
+            report.detected.push(drift);
+            candidate.live.clone()
+        }
+        Err(Held::Until(after, drift)) => {
+            let every = after.as_secs().max(1);
+            report
+                .missing
+                .push(format!("{drift} again and again: repaired every {every} s only"));
+            report.wake_in(after);
+            return Standing::Missing;
+        }
+    };
+    let Some(child) = child else {
+        return Standing::Ready;
+    };
+    let standing = match &child.finalizers {
+        Some(finalizers) => {
+            let held = finalizers.join(", ");
+            report.missing.push(format!(
+                "{id} is being deleted and made again after (held by {held})"
+            ));
+            Standing::Missing
+        }
+        None if child.health.is_ready() => Standing::Ready,
+        None => Standing::Unready,
+    };
+    report.live.insert(id, child);
+    standing
+}
