@@ -188,6 +188,8 @@ fn deployment(namespace: &str, image: &str, identity: &WorkloadIdentity) -> Valu
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": {
                 "automountServiceAccountToken": false,
+                // It keeps no state, and would take all the time that it gets.
+                "terminationGracePeriodSeconds": 3,
                 "containers": [container],
                 "volumes": [identity.volume("mcp")],
             }},

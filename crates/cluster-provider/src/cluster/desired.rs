@@ -202,7 +202,8 @@ pub(crate) fn deployment(owner: &Owner, workload: &Workload<'_>) -> Value {
                 "spec": {
                     "automountServiceAccountToken": false,
                     "enableServiceLinks": false,
-                    "terminationGracePeriodSeconds": 15,
+                    // An API server keeps no state, and one with open watches takes all the time that it gets.
+                    "terminationGracePeriodSeconds": 3,
                     "containers": [api_server(owner, workload), controller_manager(workload)],
                     "volumes": [
                         volume("api-server", &[
