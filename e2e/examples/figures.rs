@@ -24,7 +24,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-const BREAKS: usize = 100;
+/// Breaks of the Deployment, with a pause between them: the thrash damper delays the repairs of a child that is broken
+/// again and again.
+const BREAKS: usize = 4;
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -98,6 +101,7 @@ async fn drift(platform: &Client) -> Result<()> {
     let (mut edited, mut deleted) = (Vec::new(), Vec::new());
     for i in 0..BREAKS {
         let delete = i % 2 == 1;
+        tokio::time::sleep(PAUSE).await;
         let took = repair(&deployments, &image, delete).await?;
         if delete {
             deleted.push(took)
