@@ -23,6 +23,9 @@ pub(crate) struct AccessSecret {
     #[serde(default = "secret")]
     kind: String,
     pub metadata: ObjectMeta,
+    /// Compared with what is wanted, like every other field here: left out, each look would be a write.
+    #[serde(rename = "type", default)]
+    type_: String,
     #[serde(default, deserialize_with = "access_data_only")]
     pub data: BTreeMap<String, ByteString>,
 }
