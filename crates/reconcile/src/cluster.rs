@@ -4,13 +4,13 @@
 //!
 //! kube's own stack retries 429 and 503 for minutes inside one call and has no time-out for it; here every request
 //! that is not a watch has one, dead peers are found by TCP keep-alive, and retries are the queue's.
+mod dial;
 mod kubeconfig;
 mod transport;
 
 use crate::{
-    Fault,
+    Environment, Fault,
     fault::Class,
-    gate::Gate,
     request::{METADATA_ONLY, Sent, send},
 };
 use http::Method;
@@ -19,6 +19,9 @@ use std::{fmt, sync::Arc};
 use tokio::sync::Mutex;
 use transport::{Swappable, Transport};
 
+pub(crate) use dial::Tcp;
+pub use dial::{Dial, Reply, Wire};
+
 /// A connection to one API server. Cheap to clone; its credentials can be swapped without a new client.
 #[derive(Clone)]
 pub struct Connection {
@@ -26,6 +29,7 @@ pub struct Connection {
     service: Swappable,
     current: Arc<Mutex<Current>>,
     server: Arc<str>,
+    environment: Environment,
 }
 
 /// What the next kubeconfig is compared with.
@@ -50,7 +54,16 @@ impl Connection {
     /// The Secret's writer is not trusted with this process: a kubeconfig that runs a command, reads a file, goes
     /// through a proxy, skips verification or is not https is refused.
     pub async fn from_kubeconfig(kubeconfig: &[u8], user_agent: &str) -> Result<Self, Fault> {
-        Self::from_config(kubeconfig::read(kubeconfig, user_agent).await?)
+        Self::within(&Environment::default(), kubeconfig, user_agent).await
+    }
+
+    /// [`Connection::from_kubeconfig`], in the surroundings of another connection or of a simulation.
+    pub async fn within(
+        environment: &Environment,
+        kubeconfig: &[u8],
+        user_agent: &str,
+    ) -> Result<Self, Fault> {
+        Self::from_config(environment, kubeconfig::read(kubeconfig, user_agent).await?)
     }
 
     /// To the cluster that this process is configured for: `KUBECONFIG`, else the service account of its pod, whose
@@ -59,12 +72,15 @@ impl Connection {
         let config = Config::infer().await.map_err(|error| {
             Fault::invalid("InvalidKubeconfig", format!("find the platform cluster: {error}"))
         })?;
-        Self::from_config(kubeconfig::with_user_agent(config, user_agent)?)
+        Self::from_config(
+            &Environment::default(),
+            kubeconfig::with_user_agent(config, user_agent)?,
+        )
     }
 
-    fn from_config(config: Config) -> Result<Self, Fault> {
-        let transport = Transport::new(&config)?;
-        let service = Swappable::new(transport.stack(&config)?, Gate::of_process());
+    fn from_config(environment: &Environment, config: Config) -> Result<Self, Fault> {
+        let transport = Transport::new(environment.dial.dial(&config)?);
+        let service = Swappable::new(transport.stack(&config)?, environment.gate.clone());
         let client =
             kube::client::ClientBuilder::new(service.clone(), config.default_namespace.clone()).build();
         let server = config.cluster_url.to_string().into();
@@ -72,6 +88,7 @@ impl Connection {
             client,
             service,
             server,
+            environment: environment.clone(),
             current: Arc::new(Mutex::new(Current { config, transport })),
         })
     }
@@ -79,6 +96,11 @@ impl Connection {
     /// The client; clones share the connection pool and see swapped credentials.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// What it was made in: connections beside it are made in the same.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// The API server's URL.
@@ -102,7 +124,7 @@ impl Connection {
         }
         // Client certificates belong to the connections themselves: they need new ones.
         let transport = if kubeconfig::has_certificate(&config) || kubeconfig::has_certificate(old) {
-            Transport::new(&config)?
+            Transport::new(self.environment.dial.dial(&config)?)
         } else {
             current.transport.clone()
         };

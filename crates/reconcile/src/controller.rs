@@ -308,7 +308,7 @@ impl Shared {
             },
         };
         let now = self.now();
-        let retry = self.queue().done(now, key, finish, rand::random());
+        let retry = self.queue().done(now, key, finish, crate::environment::chance());
         self.metrics.ended(took, ended, retry.is_some());
         match ended {
             Ok(outcome) => tracing::debug!(?outcome, ?took, "reconciled"),

@@ -13,11 +13,8 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
-use tokio::sync::mpsc;
+use std::{collections::HashMap, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
 
 /// Notes that wait for the API server; more are dropped.
 const CHANNEL: usize = 512;

@@ -7,8 +7,9 @@ use std::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// One for all connections of a process. Cheap to clone.
 #[derive(Debug, Clone)]

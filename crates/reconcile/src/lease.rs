@@ -6,7 +6,8 @@
 mod election;
 
 use crate::{
-    Fault,
+    Environment, Fault,
+    environment::chance,
     gate::Gate,
     metrics,
     process::{self, Leadership},
@@ -20,8 +21,8 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use std::time::Duration;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Where the lease is, and who asks for it.
@@ -35,7 +36,7 @@ pub struct Lease {
     pub identity: String,
     /// How long others wait after the last renewal that they saw.
     pub duration: Duration,
-    gate: Gate,
+    environment: Environment,
 }
 
 impl Lease {
@@ -47,14 +48,21 @@ impl Lease {
             name: legal_name(name),
             identity,
             duration: Duration::from_secs(15),
-            gate: Gate::of_process(),
+            environment: Environment::default(),
         }
     }
 
     /// Does not gate the writes of this process: for leases that protect something else.
     #[must_use]
     pub fn ungated(mut self) -> Self {
-        self.gate = Gate::new();
+        self.environment.gate = Gate::new();
+        self
+    }
+
+    /// For the connections of these surroundings.
+    #[must_use]
+    pub fn within(mut self, environment: &Environment) -> Self {
+        self.environment = environment.clone();
         self
     }
 
@@ -84,7 +92,7 @@ impl Lease {
     pub async fn acquire(self, client: Client, shutdown: &CancellationToken) -> Option<Guard> {
         let api = Api::namespaced(client, &self.namespace);
         metrics::leads(&self.name, false);
-        self.gate.close();
+        self.environment.gate.close();
         let mut election = Election::new(self.identity.clone(), self.duration);
         loop {
             match self.look(&api, &mut election).await {
@@ -95,7 +103,7 @@ impl Lease {
                     process::set_leadership(Leadership::Failing(fault.message));
                 }
             }
-            let pause = self.period().mul_f64(0.8 + 0.4 * rand::random::<f64>());
+            let pause = self.period().mul_f64(0.8 + 0.4 * chance());
             tokio::select! {
                 () = shutdown.cancelled() => return None,
                 () = tokio::time::sleep(pause) => {}
@@ -113,7 +121,7 @@ impl Lease {
         let doing = format!("take Lease {}/{}", self.namespace, self.name);
         let params = PostParams::default();
         let Some(live) = within(self.period(), &doing, api.get_opt(&self.name)).await? else {
-            let new = self.object(None, jiff::Timestamp::now());
+            let new = self.object(None, self.environment.now());
             return raced(
                 within(self.period(), &doing, api.create(&params, &new)).await,
                 asked,
@@ -126,7 +134,7 @@ impl Lease {
                 Ok(None)
             }
             Verdict::Free => {
-                let new = self.object(Some(&live), jiff::Timestamp::now());
+                let new = self.object(Some(&live), self.environment.now());
                 raced(
                     within(self.period(), &doing, api.replace(&self.name, &params, &new)).await,
                     asked,
@@ -207,7 +215,7 @@ impl Guard {
         );
         metrics::leads(&lease.name, true);
         process::set_leadership(Leadership::Free);
-        lease.gate.open_until(since + lease.deadline());
+        lease.environment.gate.open_until(since + lease.deadline());
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
         let renewal = Renewal {
             lease,
@@ -288,7 +296,7 @@ impl Renewal {
             if !still {
                 tracing::error!(lease = self.lease.name, "this process does not lead any more");
                 metrics::leads(&self.lease.name, false);
-                self.lease.gate.close();
+                self.lease.environment.gate.close();
                 lost.cancel();
                 return self;
             }
@@ -299,7 +307,7 @@ impl Renewal {
     async fn renew(&mut self) -> Result<bool, Fault> {
         let asked = Instant::now();
         let doing = format!("renew Lease {}/{}", self.lease.namespace, self.lease.name);
-        let new = self.lease.object(Some(&self.held), jiff::Timestamp::now());
+        let new = self.lease.object(Some(&self.held), self.lease.environment.now());
         let name = &self.lease.name;
         match within(
             self.lease.period(),
@@ -311,7 +319,10 @@ impl Renewal {
             Ok(held) => {
                 self.held = held;
                 self.until = asked;
-                self.lease.gate.open_until(asked + self.lease.deadline());
+                self.lease
+                    .environment
+                    .gate
+                    .open_until(asked + self.lease.deadline());
                 Ok(true)
             }
             // Somebody wrote the object: only its holder matters. It counts as renewed when we write it again.
@@ -339,7 +350,7 @@ impl Renewal {
         if let Err(fault) = within(self.lease.period(), &doing, write).await {
             tracing::warn!("{fault}");
         }
-        self.lease.gate.close();
+        self.lease.environment.gate.close();
     }
 }
 

@@ -10,6 +10,7 @@ pub mod children;
 pub mod cluster;
 pub mod controller;
 pub mod digest;
+pub mod environment;
 pub mod events;
 pub mod fault;
 mod gate;
@@ -24,5 +25,6 @@ pub mod status;
 pub mod watch;
 
 pub use controller::{Controller, Handle, Key, Limits, Outcome, Reconciler};
+pub use environment::Environment;
 pub use fault::Fault;
 pub use queue::Lane;

@@ -8,7 +8,7 @@ mod store;
 
 pub use store::{Store, Undecodable};
 
-use crate::{Fault, metrics::WatchMetrics, process};
+use crate::{Fault, environment::chance, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
 use kube::{Api, Resource, ResourceExt, runtime::watcher};
@@ -278,7 +278,7 @@ where
         let cap = Duration::from_millis(200)
             .saturating_mul(1 << failures.min(10))
             .min(Duration::from_secs(30));
-        let wait = cap.mul_f64(rand::random::<f64>());
+        let wait = cap.mul_f64(chance());
         let text = self.words(error);
         self.metrics.restarted();
         if self.store.set_trouble(Some(text.clone())) {

@@ -1,12 +1,11 @@
 //! The command line of a provider (contract §3): `init`, `run`, and `rbac` for its owner.
-use crate::{provider::ServiceProvider, rbac, run, setup, world::Names};
+use crate::{Process, provider::ServiceProvider, rbac};
 use clap::{ArgAction, Parser, Subcommand};
 use openmcp_api::keys::env;
 use openmcp_reconcile::{
     Fault,
     admin::{self, Readiness},
     cluster::Connection,
-    lease::Lease,
 };
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -116,11 +115,20 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
 }
 
 async fn init<P: ServiceProvider>(cli: &Cli) -> Result<(), MainError> {
-    let names = Names::of::<P>(&cli.provider_name, &cli.pod_namespace);
-    let platform = Connection::infer(&names.user_agent()).await?;
-    setup::init::<P>(platform.client(), &names).await?;
-    tracing::info!(provider = names.provider, "init is done");
+    process(cli, Readiness::default()).await?.init::<P>().await?;
+    tracing::info!(provider = cli.provider_name, "init is done");
     Ok(())
+}
+
+async fn process(cli: &Cli, readiness: Readiness) -> Result<Process, Fault> {
+    Ok(Process {
+        provider: cli.provider_name.clone(),
+        namespace: cli.pod_namespace.clone(),
+        pod: cli.pod_name.clone(),
+        leader_elect: cli.leader_elect,
+        platform: Connection::infer(&Process::user_agent(&cli.provider_name)).await?,
+        readiness,
+    })
 }
 
 async fn serve<P: ServiceProvider>(
@@ -128,13 +136,12 @@ async fn serve<P: ServiceProvider>(
     cli: &Cli,
     shutdown: CancellationToken,
 ) -> Result<(), MainError> {
-    let names = Names::of::<P>(&cli.provider_name, &cli.pod_namespace);
-    let platform = Connection::infer(&names.user_agent()).await?;
     let readiness = Readiness::default();
+    let process = process(cli, readiness.clone()).await?;
     if cli.metrics_bind_address != "0" {
         let bind = admin::parse_bind(&cli.metrics_bind_address, cli.pod_ip.as_deref())
             .map_err(MainError::Address)?;
-        let (readiness, stop) = (readiness.clone(), shutdown.clone());
+        let stop = shutdown.clone();
         tokio::spawn(async move {
             // A port that is taken is worth the end: nobody could see this process otherwise.
             if let Err(error) = admin::serve(bind, readiness, stop.clone()).await {
@@ -143,17 +150,7 @@ async fn serve<P: ServiceProvider>(
             }
         });
     }
-    if !cli.leader_elect {
-        return Ok(run::run(provider, names, platform, readiness, shutdown).await?);
-    }
-    let lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*cli.pod_name);
-    match lease.acquire(platform.client(), &shutdown).await {
-        Some(guard) => {
-            let work = run::run(provider, names, platform, readiness, shutdown);
-            Ok(guard.keep(work).await??)
-        }
-        None => Ok(()),
-    }
+    Ok(process.run(provider, shutdown).await?)
 }
 
 /// `RUST_LOG` wins.

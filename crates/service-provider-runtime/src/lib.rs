@@ -68,6 +68,7 @@ mod inventories;
 mod object;
 mod onboarding;
 mod pipeline;
+mod process;
 mod provider;
 mod rbac;
 mod run;
@@ -82,6 +83,7 @@ pub use desired::{Desired, Object, Wait};
 pub use identity::WorkloadIdentity;
 pub use inputs::{Inputs, Invalid};
 pub use openmcp_reconcile::children::{Adoption, Health, Mode, Wave};
+pub use process::Process;
 pub use provider::{
     Access, LiveView, ProviderConfig, ServiceApi, ServiceProvider, ServiceStatus, kstatus, rules,
 };

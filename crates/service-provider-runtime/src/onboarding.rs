@@ -13,7 +13,7 @@ use openmcp_api::{
     names,
 };
 use openmcp_reconcile::{
-    Fault,
+    Environment, Fault,
     apply::{self, Mark},
     cluster::Connection,
     fault::Class,
@@ -66,6 +66,7 @@ pub(crate) fn run_rules(group: &str, plural: &str) -> Vec<PolicyRule> {
 #[derive(Clone)]
 pub(crate) struct Onboarding {
     client: kube::Client,
+    environment: Environment,
     controller: String,
     namespace: String,
     name: String,
@@ -74,9 +75,10 @@ pub(crate) struct Onboarding {
 
 impl Onboarding {
     /// `local` is `onboarding-init` or `onboarding-run`.
-    pub(crate) fn new(client: kube::Client, names: &Names, local: &str, rules: Vec<PolicyRule>) -> Self {
+    pub(crate) fn new(platform: &Connection, names: &Names, local: &str, rules: Vec<PolicyRule>) -> Self {
         Self {
-            client,
+            client: platform.client(),
+            environment: platform.environment().clone(),
             name: names::static_request(&names.group, local),
             controller: names.group.clone(),
             namespace: names.home.clone(),
@@ -109,7 +111,7 @@ impl Onboarding {
                 );
                 Fault::new(Class::Denied, "AccessDenied", message)
             })?;
-        Connection::from_kubeconfig(&self.kubeconfig(secret).await?, user_agent).await
+        Connection::within(&self.environment, &self.kubeconfig(secret).await?, user_agent).await
     }
 
     async fn kubeconfig(&self, secret: &str) -> Result<Vec<u8>, Fault> {

@@ -15,7 +15,6 @@ use crate::{
     stop::Stop,
     world::World,
 };
-use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use openmcp_api::names;
 use openmcp_reconcile::{Fault, Key, Outcome, Reconciler, status::apply_status};
@@ -140,7 +139,7 @@ impl<P: ServiceProvider> Pipeline<P> {
         );
         let before = world.statuses.of(&key, object);
         let generation = object.meta().generation.unwrap_or_default();
-        let after = status::status(verdict, &before, generation, Timestamp::now());
+        let after = status::status(verdict, &before, generation, world.environment.now());
         let live = serde_json::to_value(&before).unwrap_or_default();
         let api = world.objects_in(&object.namespace().unwrap_or_default());
         let written = apply_status(&api, object, &live, &after, world.names.provider).await?;

@@ -70,7 +70,7 @@ pub(crate) async fn run<P: ServiceProvider>(
     readiness.wait_for(ONBOARDING);
     readiness.wait_for(CACHES);
     let static_access = Onboarding::new(
-        platform.client(),
+        &platform,
         &names,
         "onboarding-run",
         onboarding::run_rules(&names.group, &P::Api::plural(&())),
@@ -158,7 +158,12 @@ fn build<P: ServiceProvider>(
             clusters: readers::<Cluster>(&client, Requests::CLUSTER, &bell, shutdown),
             cluster_requests: readers::<ClusterRequest>(&client, Requests::CLUSTER_REQUEST, &bell, shutdown),
             access_requests: readers::<AccessRequest>(&client, Requests::ACCESS_REQUEST, &bell, shutdown),
-            connections: Connections::new(secrets, dependents.clone(), names.user_agent()),
+            connections: Connections::new(
+                secrets,
+                dependents.clone(),
+                names.user_agent(),
+                platform.environment().clone(),
+            ),
             dependents: dependents.clone(),
         },
         inventories: Inventories::new(client.clone(), names.provider.to_owned(), inventories),
@@ -166,6 +171,7 @@ fn build<P: ServiceProvider>(
         configs: watch_config::<P>(&client, names.provider, objects.clone(), bell.clone(), shutdown),
         control_planes: watch_control_planes(&tenants, bell, shutdown),
         recorder: Recorder::new(tenants.clone(), names.provider),
+        environment: platform.environment().clone(),
         onboarding: tenants,
         objects,
         engine: Engine::new(children),

@@ -12,22 +12,18 @@ use kube::{
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
 use openmcp_api::{Inventory, ServiceProvider as Registration, common::GroupVersionKind, crds, keys::labels};
-use openmcp_reconcile::{Fault, fault::Class};
+use openmcp_reconcile::{Fault, cluster::Connection, fault::Class};
 use serde_json::{Value, json};
 
 /// On shared definitions: the version of the runtime that installed them, so that an older one does not undo it.
 const RUNTIME_VERSION: &str = "runtime.openmcp.cloud/version";
 
 /// Installs everything that `run` needs.
-pub(crate) async fn init<P: ServiceProvider>(platform: kube::Client, names: &Names) -> Result<(), Fault> {
+pub(crate) async fn init<P: ServiceProvider>(connection: &Connection, names: &Names) -> Result<(), Fault> {
+    let platform = connection.client();
     install_inventory(&platform, names).await?;
     install::<P::Config>(&platform, names, labels::CLUSTER_PLATFORM).await?;
-    let onboarding = Onboarding::new(
-        platform.clone(),
-        names,
-        "onboarding-init",
-        onboarding::init_rules(),
-    );
+    let onboarding = Onboarding::new(connection, names, "onboarding-init", onboarding::init_rules());
     tracing::info!("waiting for access to the onboarding cluster");
     let onboarding = onboarding.connect(&names.user_agent()).await?.client();
     install::<P::Api>(&onboarding, names, labels::CLUSTER_ONBOARDING).await?;

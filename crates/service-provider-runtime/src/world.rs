@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::{Api, Resource, ResourceExt};
 use openmcp_api::ControlPlane;
 use openmcp_reconcile::{
-    Key,
+    Environment, Key,
     children::Engine,
     controller::Handle,
     events::{Note, Recorder},
@@ -50,7 +50,7 @@ impl Names {
     }
 
     pub(crate) fn user_agent(&self) -> String {
-        format!("{}/{}", self.provider, env!("CARGO_PKG_VERSION"))
+        crate::Process::user_agent(self.provider)
     }
 }
 
@@ -91,6 +91,7 @@ pub(crate) struct World<P: ServiceProvider> {
     pub(crate) inventories: Inventories,
     pub(crate) config_maps: Singles<ConfigMap>,
     pub(crate) configs: Store<P::Config>,
+    pub(crate) environment: Environment,
     pub(crate) onboarding: kube::Client,
     pub(crate) objects: Store<P::Api>,
     pub(crate) control_planes: Store<ControlPlane>,

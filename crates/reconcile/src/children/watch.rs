@@ -12,7 +12,6 @@ use kube::{
     Api, Resource,
     runtime::watcher::{self, Event},
 };
-use rand::Rng;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -312,7 +311,7 @@ async fn follow_stream(
                 for key in note_failure(&mut watch.state(), failure) {
                     (shared.wake)(&key);
                 }
-                let jitter = rand::rng().random_range(0.5..1.0);
+                let jitter = 0.5 + 0.5 * crate::environment::chance();
                 tokio::time::sleep(backoff.mul_f64(jitter)).await;
                 backoff = (backoff * 2).min(LAST_BACKOFF);
             }

@@ -1,14 +1,10 @@
 //! The HTTP stack under a kube client, whose credentials can be exchanged while it is in use.
+use super::dial::{Reply, Wire};
 use crate::{Fault, gate::Gate, metrics};
 use arc_swap::ArcSwap;
-use axum::body::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper_util::{
-    client::legacy::{Client as HttpClient, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http_body_util::{BodyExt, Full};
 use kube::{
     Config,
     client::{Body, ConfigExt},
@@ -20,19 +16,13 @@ use std::{
 };
 use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneSyncService, util::option_layer};
 
-/// To a TCP connection.
-const CONNECT: Duration = Duration::from_secs(5);
 /// To the head of any answer, and to the end of one that is not streamed.
 const ANSWER: Duration = if cfg!(test) {
     Duration::from_millis(300)
 } else {
     Duration::from_secs(30)
 };
-/// A silent peer is asked after this time, and given up after three unanswered questions.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_PROBE: Duration = Duration::from_secs(8);
 
-type Reply = Response<UnsyncBoxBody<Bytes, BoxError>>;
 type Stack = BoxCloneSyncService<Request<Body>, Reply, BoxError>;
 
 /// A pool of connections to one server under one client certificate, or none.
@@ -40,22 +30,10 @@ type Stack = BoxCloneSyncService<Request<Body>, Reply, BoxError>;
 pub(super) struct Transport(Stack);
 
 impl Transport {
-    /// A pool without connections.
-    pub(super) fn new(config: &Config) -> Result<Self, Fault> {
-        install_crypto_provider();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.set_keepalive(Some(KEEP_ALIVE));
-        tcp.set_keepalive_interval(Some(KEEP_ALIVE_PROBE));
-        tcp.set_keepalive_retries(Some(3));
-        let tls = config
-            .rustls_https_connector_with_connector(tcp)
-            .map_err(|_hidden| unusable())?;
-        let pool: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(tls);
-        let pool = tower::service_fn(move |request: Request<Body>| bounded(pool.clone(), request));
-        Ok(Self(BoxCloneSyncService::new(pool)))
+    /// Over connections that are not made yet.
+    pub(super) fn new(wire: Wire) -> Self {
+        let pool = tower::service_fn(move |request: Request<Body>| bounded(wire.clone(), request));
+        Self(BoxCloneSyncService::new(pool))
     }
 
     /// The pool, with the server's address and the credentials of a configuration added to each request.
@@ -70,7 +48,7 @@ impl Transport {
 }
 
 /// The causes may quote keys.
-fn unusable() -> Fault {
+pub(super) fn unusable() -> Fault {
     Fault::invalid(
         "InvalidKubeconfig",
         "the kubeconfig's certificates, key or token cannot be used",
@@ -78,10 +56,7 @@ fn unusable() -> Fault {
 }
 
 /// One request within its time. What is not streamed is read whole before it counts as answered.
-async fn bounded<C>(pool: HttpClient<C, Body>, request: Request<Body>) -> Result<Reply, BoxError>
-where
-    C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
-{
+async fn bounded(wire: Wire, request: Request<Body>) -> Result<Reply, BoxError> {
     let streamed = request.uri().query().is_some_and(|query| {
         query
             .split('&')
@@ -93,7 +68,7 @@ where
     );
     let start = Instant::now();
     let exchange = async {
-        let answer = pool.request(request).await;
+        let answer = wire.oneshot(request).await;
         let code = answer.as_ref().map_or_else(
             |_| "<error>".to_owned(),
             |answer| answer.status().as_str().to_owned(),
@@ -101,7 +76,7 @@ where
         metrics::request(&method, &host, &code, start.elapsed());
         let (parts, body) = answer?.into_parts();
         let body = if streamed {
-            body.map_err(BoxError::from).boxed_unsync()
+            body
         } else {
             Full::new(body.collect().await?.to_bytes())
                 .map_err(|never| match never {})
@@ -165,16 +140,15 @@ fn is_gated(method: &Method, path: &str) -> bool {
             .any(|free| path.starts_with(free))
 }
 
-/// One crypto provider in the house. Losing the race for it is fine: the winner is the same.
-fn install_crypto_provider() {
-    // kube installs it too, but only when it builds a client by itself.
-    let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{
+        super::dial::{Dial, Tcp},
+        *,
+    };
+    use axum::body::Bytes;
+    use std::time::Instant;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// What a server does with a request.
@@ -200,7 +174,7 @@ mod tests {
 
     async fn ask(server: &http::Uri, path_and_query: &str) -> Result<Reply, BoxError> {
         let config = Config::new(server.clone());
-        let stack = Transport::new(&config).unwrap().stack(&config).unwrap();
+        let stack = Transport::new(Tcp.dial(&config).unwrap()).stack(&config).unwrap();
         let request = Request::get(path_and_query).body(Body::empty()).unwrap();
         stack.oneshot(request).await
     }

@@ -1,6 +1,7 @@
 //! Whether a lease may be taken, by what was seen of it and when: pure, told the time.
 use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What a look at the lease came to.
 #[derive(Debug, PartialEq, Eq)]

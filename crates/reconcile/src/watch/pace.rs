@@ -6,8 +6,9 @@ use http::Request;
 use kube::{Client, client::Body};
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// A watch that ended sooner after its start did not serve.
 const TOO_SHORT: Duration = Duration::from_secs(5);
@@ -57,7 +58,7 @@ pub(super) fn paced(client: Client) -> Client {
             {
                 return client.send(request).await;
             }
-            let pause = lock().pause(Instant::now(), rand::random());
+            let pause = lock().pause(Instant::now(), crate::environment::chance());
             tokio::time::sleep(pause).await;
             let answer: http::Response<Body> = client.send(request).await?;
             if answer.status().is_success() {

@@ -5,7 +5,7 @@ use crate::{dependents::Dependents, singles::Singles, stop::Stop};
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::Kubeconfig;
 use openmcp_api::keys::secrets;
-use openmcp_reconcile::{Fault, Key, children::Cluster, cluster::Connection};
+use openmcp_reconcile::{Environment, Fault, Key, children::Cluster, cluster::Connection};
 use std::{
     collections::HashMap,
     sync::{
@@ -45,6 +45,7 @@ pub(crate) struct Connections {
     secrets: Singles<Secret>,
     dependents: Arc<Dependents>,
     user_agent: String,
+    environment: Environment,
     open: Mutex<HashMap<(String, String), Slot>>,
     next_id: AtomicU64,
 }
@@ -53,11 +54,17 @@ impl Connections {
     /// How [`Dependents`] call the Secrets.
     pub(crate) const SECRET: &'static str = "Secret";
 
-    pub(crate) fn new(secrets: Singles<Secret>, dependents: Arc<Dependents>, user_agent: String) -> Self {
+    pub(crate) fn new(
+        secrets: Singles<Secret>,
+        dependents: Arc<Dependents>,
+        user_agent: String,
+        environment: Environment,
+    ) -> Self {
         Self {
             secrets,
             dependents,
             user_agent,
+            environment,
             open: Mutex::default(),
             next_id: AtomicU64::new(1),
         }
@@ -122,7 +129,7 @@ impl Connections {
                 return Ok(());
             }
         }
-        let connection = Connection::from_kubeconfig(kubeconfig, &self.user_agent).await?;
+        let connection = Connection::within(&self.environment, kubeconfig, &self.user_agent).await?;
         let identity = connection.identity().await?.ok_or_else(|| {
             Fault::retry(
                 "ClusterStarting",

@@ -8,7 +8,6 @@ use crate::{
     stop::Stop,
     world::World,
 };
-use jiff::Timestamp;
 use kube::ResourceExt;
 use openmcp_api::{inventory::Owner as OwnerRef, keys::labels, names};
 use openmcp_reconcile::{
@@ -98,7 +97,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     let mut inventory = Inventory::new(&record, record.entries());
     // What is left on a cluster that is not used any more is removed there, as far as it can be reached.
     let elsewhere = deletion::reach_recorded(world, owner, &mut inventory, &mut reached).await;
-    let now = Timestamp::now();
+    let now = world.environment.now();
     let clusters: BTreeMap<String, Cluster> = reached
         .iter()
         .map(|(name, reached)| (name.clone(), reached.cluster.clone()))

@@ -1,0 +1,82 @@
+//! What a process finds around it: how API servers are reached, what time it is, whether it may write, and chance.
+//!
+//! The real process has TCP, the system clock and one gate for all its connections. A simulation brings its own of
+//! each, one a simulated process; monotonic time is tokio's, which can be paused.
+use crate::{cluster::Dial, gate::Gate};
+use jiff::Timestamp;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::{cell::RefCell, fmt, sync::Arc};
+
+/// Handed down through [`crate::cluster::Connection`]s. Cheap to clone.
+#[derive(Clone)]
+pub struct Environment {
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) gate: Gate,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Environment {
+    /// The surroundings of one simulated process: its network and its wall clock. Writes are gated on their own.
+    pub fn new(dial: impl Dial, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self {
+            dial: Arc::new(dial),
+            gate: Gate::new(),
+            clock: Arc::new(clock),
+        }
+    }
+
+    /// The wall clock: for what people read and for expiry dates, never for leadership.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+impl Default for Environment {
+    /// That of the real process.
+    fn default() -> Self {
+        Self {
+            dial: Arc::new(crate::cluster::Tcp),
+            gate: Gate::of_process(),
+            clock: Arc::new(Timestamp::now),
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    static SEEDED: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+}
+
+/// From now on the jitter of everything on this thread follows from `seed`: for simulations, which run on one thread.
+pub fn seed_this_thread(seed: u64) {
+    SEEDED.with_borrow_mut(|seeded| *seeded = Some(StdRng::seed_from_u64(seed)));
+}
+
+/// Uniform in 0..1, for jitter.
+pub(crate) fn chance() -> f64 {
+    SEEDED.with_borrow_mut(|seeded| {
+        seeded
+            .as_mut()
+            .map_or_else(rand::random, |seeded| seeded.random())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_follows_from_its_seed() {
+        let drawn = |seed| {
+            seed_this_thread(seed);
+            [chance(), chance()]
+        };
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+    }
+}

@@ -1,0 +1,61 @@
+//! A provider's process: what `init` and `run` do once it is known who it is and where the platform is.
+//!
+//! The command line makes one of its flags; a simulation makes as many as it likes. Everything that runs is a task of
+//! the tokio runtime that it is called in: dropping that runtime is what `kill -9` is to a real process.
+use crate::{provider::ServiceProvider, run, setup, world::Names};
+use openmcp_reconcile::{Fault, admin::Readiness, cluster::Connection, lease::Lease};
+use tokio_util::sync::CancellationToken;
+
+/// One process of a provider.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Name of the ServiceProvider object.
+    pub provider: String,
+    /// The namespace of the provider's pods.
+    pub namespace: String,
+    /// The pod's name: replicas are told apart by it.
+    pub pod: String,
+    /// Work only while holding the lease of the provider.
+    pub leader_elect: bool,
+    /// The platform; other clusters are reached in the surroundings of this connection.
+    pub platform: Connection,
+    /// Told when the first lists are there.
+    pub readiness: Readiness,
+}
+
+impl Process {
+    /// How a provider's requests are signed, for the connection to the platform.
+    pub fn user_agent(provider: &str) -> String {
+        format!("{provider}/{}", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Installs definitions and registers kinds.
+    pub async fn init<P: ServiceProvider>(self) -> Result<(), Fault> {
+        let names = Names::of::<P>(&self.provider, &self.namespace);
+        setup::init::<P>(&self.platform, &names).await
+    }
+
+    /// Serves until `shutdown`, or until leadership is lost, which is an error.
+    pub async fn run<P: ServiceProvider>(
+        self,
+        provider: P,
+        shutdown: CancellationToken,
+    ) -> Result<(), Fault> {
+        let names = Names::of::<P>(&self.provider, &self.namespace);
+        let Self {
+            platform, readiness, ..
+        } = self;
+        if !self.leader_elect {
+            return run::run(provider, names, platform, readiness, shutdown).await;
+        }
+        let lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*self.pod)
+            .within(platform.environment());
+        match lease.acquire(platform.client(), &shutdown).await {
+            Some(guard) => {
+                let work = run::run(provider, names, platform, readiness, shutdown);
+                guard.keep(work).await?
+            }
+            None => Ok(()),
+        }
+    }
+}
