@@ -13,7 +13,7 @@ use crate::{
     Fault,
     apply::Mark,
     children::{Address, Adoption},
-    digest::{is_apply_entry, managed_fields, segments},
+    digest::{is_apply_entry, is_named, managed_fields, segments},
     raw,
     request::Answer,
 };
@@ -36,7 +36,7 @@ pub(crate) enum Applied {
 }
 
 impl Applied {
-    pub(crate) fn body(&self) -> &Value {
+    pub(crate) fn into_body(self) -> Value {
         match self {
             Self::Created(body) | Self::Updated(body) => body,
         }
@@ -152,6 +152,19 @@ impl Target<'_> {
             .ok_or_else(|| self.changed_meanwhile())
     }
 
+    /// Removes what others added at exact paths of the live object `body`. Returns what is live then.
+    pub(crate) async fn trim(&self, body: &Value, removals: Vec<Value>) -> Result<Value, Fault> {
+        let version = &body["metadata"]["resourceVersion"];
+        let mut patch = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+        patch.extend(removals);
+        let answer = raw::patch(self.client, self.address, self.manager, &Value::Array(patch)).await?;
+        match answer.status {
+            // It changed since it was read: what it is now will be compared anew.
+            StatusCode::UNPROCESSABLE_ENTITY => Err(self.changed_meanwhile()),
+            _ => answer.into_success(format!("patch {}", self.address)),
+        }
+    }
+
     /// Gives up our fields and marks on the live object `body`; what others own stays.
     pub(crate) async fn release(&self, body: &Value) -> Result<(), Fault> {
         let meta = &body["metadata"];
@@ -208,13 +221,9 @@ fn keep_live(ours: &mut Value, live: &Value, path: &[&str]) {
             _ => {}
         },
         (Value::Array(ours), Value::Array(live)) => {
-            let named = |item: &Value| {
-                item.as_object()
-                    .is_some_and(|item| item.values().any(|value| value == segment))
-            };
             if let (Some(ours), Some(live)) = (
-                ours.iter_mut().find(|item| named(item)),
-                live.iter().find(|item| named(item)),
+                ours.iter_mut().find(|item| is_named(item, segment)),
+                live.iter().find(|item| is_named(item, segment)),
             ) {
                 keep_live(ours, live, rest);
             }

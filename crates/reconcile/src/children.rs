@@ -8,6 +8,7 @@ mod converge;
 mod counters;
 mod damper;
 mod drift;
+mod exact;
 mod kinds;
 mod kstatus;
 mod observe;

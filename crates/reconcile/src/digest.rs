@@ -17,6 +17,10 @@ const ALGORITHM: &str = "x1";
 /// further knowledge. Our manager owns the annotation, so changing it is drift like any other.
 pub const IGNORE_ANNOTATION: &str = "reconcile/ignored-paths";
 
+/// Names the paths of a child at which nothing but what is wanted may be, whoever owns it: see [`IGNORE_ANNOTATION`]
+/// for why it is on the child itself.
+pub const EXACT_ANNOTATION: &str = "reconcile/exact-paths";
+
 /// The fields that one manager owns, as FieldsV1 has them.
 type Tree = Map<String, Value>;
 
@@ -87,13 +91,17 @@ impl Digester {
     pub fn of_owned(&self, body: &Value) -> Digest {
         let mut hash = Hash::new(self.seed);
         let (ours, others) = self.split_owners(body);
-        let ignored = ignored_paths(body);
+        let ignored = paths(body, IGNORE_ANNOTATION);
         for tree in ours {
             let place = Place {
                 value: Some(body),
                 others: others.clone(),
             };
             walk(tree, &place, &ignored, &mut Vec::new(), &mut hash);
+        }
+        for path in paths(body, EXACT_ANNOTATION) {
+            hash.tag(b'=');
+            hash.value(at_path(body, &path).unwrap_or(&Value::Null));
         }
         hash.finish()
     }
@@ -127,9 +135,9 @@ pub(crate) fn is_apply_entry(entry: &Value, manager: &str) -> bool {
         && entry["subresource"].as_str().is_none_or(str::is_empty)
 }
 
-/// The paths of [`IGNORE_ANNOTATION`], each as its segments.
-fn ignored_paths(body: &Value) -> Vec<Vec<&str>> {
-    let text = body["metadata"]["annotations"][IGNORE_ANNOTATION]
+/// The paths in an annotation of a child, each as its segments.
+fn paths<'a>(body: &'a Value, annotation: &str) -> Vec<Vec<&'a str>> {
+    let text = body["metadata"]["annotations"][annotation]
         .as_str()
         .unwrap_or_default();
     text.split_whitespace().map(segments).collect()
@@ -138,6 +146,25 @@ fn ignored_paths(body: &Value) -> Vec<Vec<&str>> {
 /// `/spec/template/spec/containers/kro/image` as segments; a list item is named by the value of its key.
 pub(crate) fn segments(path: &str) -> Vec<&str> {
     path.split('/').filter(|segment| !segment.is_empty()).collect()
+}
+
+/// The value at a path. A list item is named by the value of one of its fields.
+pub(crate) fn at_path<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    let Some((segment, rest)) = path.split_first() else {
+        return Some(value);
+    };
+    let next = match value {
+        Value::Object(fields) => fields.get(*segment)?,
+        Value::Array(items) => items.iter().find(|item| is_named(item, segment))?,
+        _ => return None,
+    };
+    at_path(next, rest)
+}
+
+/// Whether a path's segment names this list item.
+pub(crate) fn is_named(item: &Value, segment: &str) -> bool {
+    item.as_object()
+        .is_some_and(|fields| fields.values().any(|value| value == segment))
 }
 
 /// A place in the body, with what others own below it.

@@ -144,6 +144,7 @@ impl Fault {
         let (class, reason) = match status.code {
             _ if terminating => (Class::Retry, "NamespaceTerminating"),
             422 if replaced => (Class::Retry, "Conflict"),
+            422 if causes().any(|cause| is_immutable(&cause.message)) => (Class::Invalid, IMMUTABLE),
             401 | 403 => (Class::Denied, "AccessDenied"),
             400 | 413 | 415 | 422 => (Class::Invalid, "Rejected"),
             404 => (Class::Retry, "NotFound"),
@@ -169,6 +170,20 @@ impl Fault {
             retry_after,
         }
     }
+}
+
+/// The reason of a change that the API server refuses because a field keeps its first value.
+pub(crate) const IMMUTABLE: &str = "ImmutableField";
+
+/// The API server has no code for it: these are the words of its validation (seen on 1.36).
+fn is_immutable(message: &str) -> bool {
+    [
+        "immutable",
+        "may not change once set",
+        "updates to statefulset spec",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
 }
 
 /// An error with its causes, each said once: the outermost alone ("client error (Connect)") helps nobody.

@@ -3,7 +3,7 @@ use crate::{
     Fault,
     apply::target::Target,
     children::Address,
-    request::{APPLY, Answer, JSON, METADATA_ONLY, Sent, send},
+    request::{APPLY, Answer, JSON, JSON_PATCH, METADATA_ONLY, Sent, send},
 };
 use http::{Method, StatusCode};
 use kube::{Resource, core::DynamicObject};
@@ -26,6 +26,21 @@ pub(crate) async fn apply(
         ..Sent::default()
     };
     send(client, Method::PATCH, &path, sent, &format!("apply {address}")).await
+}
+
+/// A JSON patch (RFC 6902). A test in it that fails is answered with 422.
+pub(crate) async fn patch(
+    client: &kube::Client,
+    address: &Address,
+    manager: &str,
+    patch: &Value,
+) -> Result<Answer, Fault> {
+    let path = format!("{}?fieldManager={manager}", path(address));
+    let sent = Sent {
+        body: Some((JSON_PATCH, patch)),
+        ..Sent::default()
+    };
+    send(client, Method::PATCH, &path, sent, &format!("patch {address}")).await
 }
 
 /// The whole object.

@@ -16,6 +16,8 @@ pub(crate) const JSON: &str = "application/json";
 /// A server-side apply. JSON is YAML.
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
+/// RFC 6902.
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
 /// No answer of an API server to one object's request takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 

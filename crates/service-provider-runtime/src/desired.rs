@@ -122,6 +122,20 @@ impl Object {
         self
     }
 
+    /// Removes whatever others add at `path` (`/data`; `/spec/template/spec/containers`): a map has the desired keys, a
+    /// list the desired items, and no more. Elsewhere, fields that nobody desired are left to those who own them.
+    pub fn exact(&mut self, path: &str) -> &mut Self {
+        self.wanted.exact(path);
+        self
+    }
+
+    /// May be deleted and made anew when a field is to change that cannot be changed (a Job's template). By default
+    /// the service says which field it is, and the object stays.
+    pub fn replaceable(&mut self) -> &mut Self {
+        self.wanted.replace = true;
+        self
+    }
+
     /// Takes over an object of this name that somebody else made. By default it is left alone, and said so.
     pub fn adopt(&mut self) -> &mut Self {
         self.wanted.adoption = Adoption::Adopt;

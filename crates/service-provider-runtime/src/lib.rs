@@ -62,6 +62,7 @@ mod cli;
 mod deletion;
 mod dependents;
 mod desired;
+mod fanout;
 mod identity;
 mod inputs;
 mod inventories;

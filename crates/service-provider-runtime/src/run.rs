@@ -2,6 +2,7 @@
 use crate::{
     access::{Connections, Requests},
     dependents::Dependents,
+    fanout::FanOut,
     inventories::Inventories,
     onboarding::{self, Onboarding},
     pipeline::{Pipeline, operation},
@@ -330,6 +331,14 @@ fn watch_config<P: ServiceProvider>(
     let api = Api::<P::Config>::all(client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={provider}"));
     let owner = api.clone();
+    let fan_out = FanOut::default();
+    let kind = bell.kind;
+    let all = move || {
+        let key =
+            |object: Arc<P::Api>| Key::new(kind, object.namespace().unwrap_or_default(), object.name_any());
+        objects.all().into_iter().map(key).collect()
+    };
+    tokio::spawn(fan_out.clone().run(bell.handle, all, shutdown.clone()));
     watch::watch(api, config, shutdown.clone(), move |change| {
         let object = change.object().clone();
         if let Change::Applied {
@@ -351,12 +360,6 @@ fn watch_config<P: ServiceProvider>(
                 }
             });
         }
-        for object in objects.all() {
-            bell.object(
-                &object.namespace().unwrap_or_default(),
-                &object.name_any(),
-                Lane::Bulk,
-            );
-        }
+        fan_out.start();
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! Who did it is read from managedFields and never guessed from times: where nobody is recorded (a removed field,
 //! a deletion, `kubectl scale --replicas=0`) it says `unknown`.
+use super::exact::Surplus;
 use crate::digest::{is_apply_entry, managed_fields};
 use serde_json::{Map, Value};
 use std::{collections::BTreeSet, fmt};
@@ -86,6 +87,19 @@ impl Drift {
     /// Our values are all there, but our manager does not own them any more.
     pub(super) fn taken_over(kind: &str, name: &str, foreign: &[Box<str>]) -> Self {
         Self::of(kind, name, "ownership of fields taken", foreign)
+    }
+
+    /// Something was added where nothing but what is wanted may be.
+    pub(super) fn added(kind: &str, name: &str, surplus: &[Surplus], foreign: &[Box<str>]) -> Self {
+        let mut what: Vec<String> = surplus
+            .iter()
+            .take(NAMED_FIELDS)
+            .map(|it| format!("{} {}", it.at, it.name))
+            .collect();
+        if surplus.len() > NAMED_FIELDS {
+            what.push(format!("{} more", surplus.len() - NAMED_FIELDS));
+        }
+        Self::of(kind, name, &format!("{} added", what.join(", ")), foreign)
     }
 
     /// Another object has the name.
@@ -175,7 +189,8 @@ fn compare<'a>(
     }
 }
 
-fn key_of(item: &Value) -> Option<&'static str> {
+/// The field that tells this list item apart.
+pub(super) fn key_of(item: &Value) -> Option<&'static str> {
     ITEM_KEYS.into_iter().find(|key| !item[*key].is_null())
 }
 

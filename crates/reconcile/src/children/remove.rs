@@ -189,13 +189,7 @@ impl Target<'_> {
             self.release(&meta).await?;
             return Ok(Removal::Released);
         }
-        // Pods must be gone before what they use; a Job deleted without a policy would orphan them.
-        let policy = if entry.wave == Wave::Workload {
-            "Foreground"
-        } else {
-            "Background"
-        };
-        let answer = raw::delete(self.client, self.address, live, policy).await?;
+        let answer = raw::delete(self.client, self.address, live, propagation(entry.wave)).await?;
         if !answer.status.is_success()
             && answer.status != StatusCode::NOT_FOUND
             && answer.status != StatusCode::CONFLICT
@@ -208,6 +202,15 @@ impl Target<'_> {
             }
             _ => Ok(Removal::Gone),
         }
+    }
+}
+
+/// Pods must be gone before what they use; a Job deleted without a policy would orphan them.
+pub(super) fn propagation(wave: Wave) -> &'static str {
+    if wave == Wave::Workload {
+        "Foreground"
+    } else {
+        "Background"
     }
 }
 

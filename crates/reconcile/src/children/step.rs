@@ -2,9 +2,11 @@
 use super::{
     converge::{Engine, Failure, Maker, Report, Scene},
     drift::Drift,
+    exact::surplus,
     kinds::Kind,
     observe::{Address, Child},
     plan::{Action, Candidate},
+    remove::propagation,
     wanted::Wanted,
     watch::{Cluster, Scope},
 };
@@ -12,9 +14,11 @@ use crate::{
     Fault, Key,
     apply_child::{Target, Terms},
     digest::Digest,
+    fault::IMMUTABLE,
     inventory::{Entry, Inventory, Store},
     raw,
 };
+use http::StatusCode;
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +52,8 @@ enum Admitted {
 /// Why a step was not executed now.
 pub(super) enum Held {
     Failed(Fault),
+    /// It was deleted to be made anew, for this reason; its entry as it is to be recorded.
+    Replaced(Box<Entry>, String),
     /// By its mode.
     Detected(Drift),
     /// By the damper.
@@ -109,8 +115,19 @@ impl Engine {
             adoption: wanted.adoption,
             ignored: wanted.ignored().collect(),
         };
-        let applied = target.apply(&made, step.entry.uid.as_deref(), &terms).await?;
-        let child = Child::observe(self.digester(), wanted.kind(), applied.body()).ok_or_else(|| {
+        let body = match target.apply(&made, step.entry.uid.as_deref(), &terms).await {
+            Ok(applied) => applied.into_body(),
+            Err(fault) if fault.reason == IMMUTABLE && wanted.replace => {
+                return Err(replace(&target, step.entry, fault).await);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let (_, removals) = surplus(&made, &body, wanted.exacts());
+        let body = match removals.is_empty() {
+            true => body,
+            false => target.trim(&body, removals).await?,
+        };
+        let child = Child::observe(self.digester(), wanted.kind(), &body).ok_or_else(|| {
             Fault::retry(
                 "ApiError",
                 format!("apply {address}: the API server answered with something else"),
@@ -200,9 +217,27 @@ impl Engine {
             (false, Some(_)) => None,
             (false, None) => Drift::between(&wanted.object, &body, self.manager()),
         };
-        Ok(Explained::Drift(drift.unwrap_or_else(|| {
-            Drift::taken_over(wanted.kind(), name, &child.foreign)
-        })))
+        let beside = || match surplus(&wanted.object, &body, wanted.exacts()).0 {
+            added if added.is_empty() => Drift::taken_over(wanted.kind(), name, &child.foreign),
+            added => Drift::added(wanted.kind(), name, &added, &child.foreign),
+        };
+        Ok(Explained::Drift(drift.unwrap_or_else(beside)))
+    }
+}
+
+/// Deletes an object whose change was refused for good, to make it anew when it is gone.
+async fn replace(target: &Target<'_>, entry: Entry, refused: Fault) -> Held {
+    let Some(uid) = entry.uid.as_deref() else {
+        return Held::Failed(refused);
+    };
+    let policy = propagation(entry.wave);
+    match raw::delete(target.client, target.address, uid, policy).await {
+        Ok(answer) if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND => {
+            let why = refused.message;
+            Held::Replaced(Box::new(Entry { uid: None, ..entry }), why)
+        }
+        Ok(answer) => Held::Failed(answer.fault(format!("delete {}", target.address))),
+        Err(fault) => Held::Failed(fault),
     }
 }
 
@@ -234,6 +269,11 @@ pub(super) fn take_in<S: Store>(
         Ok(None) => candidate.live.clone(),
         Err(Held::Failed(fault)) => {
             report.failures.push(Failure { id, fault });
+            return Standing::Missing;
+        }
+        Err(Held::Replaced(entry, why)) => {
+            inventory.record(*entry);
+            report.missing.push(format!("{id} is made anew: {why}"));
             return Standing::Missing;
         }
         Err(Held::Detected(drift)) => {

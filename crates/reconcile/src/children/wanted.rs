@@ -1,6 +1,10 @@
 //! One wanted object, and how it is to be kept.
 use super::kinds::Kind;
-use crate::{Fault, digest::IGNORE_ANNOTATION, inventory::Id};
+use crate::{
+    Fault,
+    digest::{EXACT_ANNOTATION, IGNORE_ANNOTATION},
+    inventory::Id,
+};
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
 
@@ -84,6 +88,8 @@ pub struct Wanted {
     pub adoption: Adoption,
     /// Left in place, without our marks, when it is no longer wanted.
     pub retain: bool,
+    /// Deleted and made anew when a field that cannot be changed is to change.
+    pub replace: bool,
     /// Set when a [`super::Maker`] completes the object.
     pub recipe: Option<Recipe>,
 }
@@ -101,23 +107,41 @@ impl Wanted {
             mode: Mode::default(),
             adoption: Adoption::default(),
             retain: false,
+            replace: false,
             recipe: None,
         }
     }
 
     /// Leaves the field at `path` (`/spec/replicas`; a list item by its key's value) to others once it is made.
     pub fn ignore(&mut self, path: &str) {
+        self.note_path(IGNORE_ANNOTATION, path);
+    }
+
+    /// Removes whatever others add at `path` (`/data`; `/spec/template/spec/containers`): a map has the wanted keys,
+    /// a list the wanted items and no more. What is inside of an item is not concerned: it has a path of its own.
+    pub fn exact(&mut self, path: &str) {
+        self.note_path(EXACT_ANNOTATION, path);
+    }
+
+    fn note_path(&mut self, annotation: &str, path: &str) {
         if let Some(annotations) = slot(&mut self.object, &["metadata", "annotations"]) {
-            let held = annotations
-                .entry(IGNORE_ANNOTATION)
-                .or_insert_with(|| Value::from(""));
+            let held = annotations.entry(annotation).or_insert_with(|| Value::from(""));
             *held = Value::from(format!("{} {path}", held.as_str().unwrap_or_default()).trim());
         }
     }
 
     /// The ignored paths.
     pub(crate) fn ignored(&self) -> impl Iterator<Item = &str> {
-        self.object["metadata"]["annotations"][IGNORE_ANNOTATION]
+        self.paths(IGNORE_ANNOTATION)
+    }
+
+    /// The exact paths.
+    pub(crate) fn exacts(&self) -> impl Iterator<Item = &str> {
+        self.paths(EXACT_ANNOTATION)
+    }
+
+    fn paths(&self, annotation: &str) -> impl Iterator<Item = &str> {
+        self.object["metadata"]["annotations"][annotation]
             .as_str()
             .unwrap_or_default()
             .split_whitespace()
