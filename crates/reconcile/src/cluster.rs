@@ -4,8 +4,10 @@
 //!
 //! kube's own stack retries 429 and 503 for minutes inside one call and has no time-out for it; here every request
 //! that is not a watch has one, dead peers are found by TCP keep-alive, and retries are the queue's.
+mod breaker;
 mod dial;
 mod kubeconfig;
+mod rails;
 mod transport;
 
 use crate::{
@@ -15,12 +17,15 @@ use crate::{
 };
 use http::Method;
 use kube::{Client, Config};
+use rails::Rails;
 use std::{fmt, sync::Arc};
 use tokio::sync::Mutex;
 use transport::{Swappable, Transport};
 
+pub(crate) use breaker::Fare;
 pub(crate) use dial::Tcp;
 pub use dial::{Dial, Reply, Wire};
+pub(crate) use rails::Open;
 
 /// A connection to one API server. Cheap to clone; its credentials can be swapped without a new client.
 #[derive(Clone)]
@@ -80,10 +85,11 @@ impl Connection {
 
     fn from_config(environment: &Environment, config: Config) -> Result<Self, Fault> {
         let transport = Transport::new(environment.dial.dial(&config)?);
-        let service = Swappable::new(transport.stack(&config)?, environment.gate.clone());
+        let server: Arc<str> = config.cluster_url.to_string().into();
+        let rails = Rails::new(server.clone());
+        let service = Swappable::new(transport.stack(&config)?, rails, environment.gate.clone());
         let client =
             kube::client::ClientBuilder::new(service.clone(), config.default_namespace.clone()).build();
-        let server = config.cluster_url.to_string().into();
         Ok(Self {
             client,
             service,

@@ -1,6 +1,7 @@
 //! Why a reconcile did not succeed, in the classes that decide what happens next.
 //!
 //! Owns the classification of API errors. Knows nothing of queues or conditions.
+use crate::cluster::Open;
 use kube::core::Status;
 use std::{error::Error, time::Duration};
 
@@ -103,6 +104,13 @@ impl Fault {
     pub fn api(doing: impl std::fmt::Display, error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::status(doing, status, None),
+            kube::Error::Service(cause) if cause.is::<Open>() => {
+                let again = cause.downcast_ref::<Open>().map(|open| open.again);
+                Self {
+                    retry_after: again,
+                    ..Self::new(Class::Unreachable, "Unreachable", format!("{doing}: {cause}"))
+                }
+            }
             kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => Self::new(
                 Class::Unreachable,
                 "Unreachable",

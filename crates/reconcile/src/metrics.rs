@@ -2,7 +2,9 @@
 //!
 //! One registry a process: metrics, like the log, belong to the process. Labels are bounded: never an object's
 //! name. Gauges are brought up to date when somebody looks, from the controllers themselves.
-use crate::{Fault, Lane, Outcome, fault::Class, process};
+mod purpose;
+
+use crate::{Fault, Lane, Outcome, cluster::Fare, fault::Class, process};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -58,6 +60,17 @@ struct OfRequest {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPurpose {
+    verb: &'static str,
+    purpose: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfMethod {
     method: String,
 }
@@ -95,6 +108,8 @@ struct Families {
     requeue: Family<OfRequeue, Counter>,
     requests: Family<OfRequest, Counter>,
     request_time: Family<OfMethod, Histogram, fn() -> Histogram>,
+    api_requests: Family<OfPurpose, Counter>,
+    clusters: Family<OfState, Gauge>,
     watches: Family<OfWatch, Gauge>,
     watch_restarts: Family<OfWatch, Counter>,
     undecodable: Family<OfWatch, Counter>,
@@ -142,6 +157,8 @@ impl Families {
             requeue: add(to, "sp_requeue", "Passes that will be repeated, by reason", Family::default()),
             requests: add(to, "rest_client_requests", "Requests to API servers", Family::default()),
             request_time: add(to, "rest_client_request_duration_seconds", "Time to the head of an API server's answer", Family::new_with_constructor(from_1ms)),
+            api_requests: add(to, "sp_api_requests", "Requests to API servers by verb and what they are for: the resource", Family::default()),
+            clusters: add(to, "sp_cluster_state", "Connections to API servers by how they fare", Family::default()),
             watches: add(to, "sp_watch_active", "Watches that run", Family::default()),
             watch_restarts: add(to, "sp_watch_restarts", "Watches that failed and were tried again", Family::default()),
             undecodable: add(to, "sp_watch_undecodable", "Objects that a watch could not decode and skipped", Family::default()),
@@ -193,6 +210,30 @@ pub(crate) fn request(method: &http::Method, host: &str, code: &str, took: Durat
         .request_time
         .get_or_create(&labels)
         .observe(took.as_secs_f64());
+}
+
+/// Counts a request by its verb and resource.
+pub(crate) fn api_request<B>(request: &http::Request<B>) {
+    let (verb, purpose) = purpose::of(request);
+    PROCESS
+        .families
+        .api_requests
+        .get_or_create(&OfPurpose { verb, purpose })
+        .inc();
+}
+
+/// A connection fares otherwise than before.
+pub(crate) fn cluster_fares(before: Option<Fare>, after: Option<Fare>) {
+    let gauge = |fare: Fare| {
+        let state = fare.as_str();
+        PROCESS.families.clusters.get_or_create_owned(&OfState { state })
+    };
+    if let Some(before) = before {
+        gauge(before).dec();
+    }
+    if let Some(after) = after {
+        gauge(after).inc();
+    }
 }
 
 /// A watch of a kind: counted while this lives.

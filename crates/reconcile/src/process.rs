@@ -23,6 +23,7 @@ pub(crate) enum Leadership {
 struct Process {
     controllers: Mutex<Vec<Weak<controller::Shared>>>,
     watches: Mutex<Vec<Look>>,
+    clusters: Mutex<Vec<Look>>,
     leadership: Mutex<Leadership>,
 }
 
@@ -47,9 +48,18 @@ pub(crate) fn controllers() -> Vec<Arc<controller::Shared>> {
 
 /// `look` tells a watch's state, or nothing when it is gone.
 pub(crate) fn add_watch(look: impl Fn() -> Option<Value> + Send + Sync + 'static) {
-    let mut watches = lock(&PROCESS.watches);
-    watches.retain(|watch| watch().is_some());
-    watches.push(Box::new(look));
+    add(&PROCESS.watches, look);
+}
+
+/// `look` tells a connection's state, or nothing when it is gone.
+pub(crate) fn add_cluster(look: impl Fn() -> Option<Value> + Send + Sync + 'static) {
+    add(&PROCESS.clusters, look);
+}
+
+fn add(to: &Mutex<Vec<Look>>, look: impl Fn() -> Option<Value> + Send + Sync + 'static) {
+    let mut looks = lock(to);
+    looks.retain(|look| look().is_some());
+    looks.push(Box::new(look));
 }
 
 pub(crate) fn set_leadership(leadership: Leadership) {
@@ -78,12 +88,11 @@ fn reasons<'a>(leadership: &Leadership, controllers: impl Iterator<Item = (&'a s
 /// Everything, for people who look.
 pub(crate) fn state() -> Value {
     let controllers: Vec<Value> = controllers().iter().map(|one| one.state()).collect();
-    let watches: Vec<Value> = lock(&PROCESS.watches)
-        .iter()
-        .filter_map(|watch| watch())
-        .collect();
+    let seen =
+        |looks: &Mutex<Vec<Look>>| -> Vec<Value> { lock(looks).iter().filter_map(|look| look()).collect() };
+    let (watches, clusters) = (seen(&PROCESS.watches), seen(&PROCESS.clusters));
     let leadership = format!("{:?}", lock(&PROCESS.leadership));
-    json!({"controllers": controllers, "watches": watches, "leadership": leadership})
+    json!({"controllers": controllers, "watches": watches, "clusters": clusters, "leadership": leadership})
 }
 
 #[cfg(test)]

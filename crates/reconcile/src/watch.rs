@@ -11,12 +11,19 @@ pub use store::{Store, Undecodable};
 use crate::{Fault, environment::chance, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
-use kube::{Api, Resource, ResourceExt, runtime::watcher};
+use kube::{Api, Resource, runtime::watcher};
 use pace::paced;
 use serde::de::DeserializeOwned;
-use std::{collections::HashSet, fmt::Debug, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use store::Name;
+use std::{
+    collections::HashSet, fmt::Debug, hash::Hash, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc,
+    time::Duration,
+};
+use store::{Held, Name, Version};
 use tokio_util::sync::CancellationToken;
+
+/// The API server ends each watch after so many seconds, and it is opened again where it ended: a watch that is silent
+/// for longer has stalled, and is found within a minute (fault 4). One request a watch, no list.
+pub(crate) const RENEWAL: u32 = 45;
 
 /// What a watch reports. A relist reports `Applied` only for objects whose resourceVersion moved.
 #[derive(Debug, Clone)]
@@ -109,43 +116,102 @@ pub fn watch_dynamic<K>(
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    start(
+        cluster.into(),
+        dyntype,
+        api,
+        config,
+        shutdown,
+        |object| object,
+        on_change,
+    )
+}
+
+/// [`watch`], which keeps of each object only what `reduce` makes of it: for kinds of which there are many.
+pub fn watch_reduced<K, P>(
+    api: Api<K>,
+    config: watcher::Config,
+    shutdown: CancellationToken,
+    reduce: impl Fn(K) -> P + Send + 'static,
+    on_change: impl FnMut(Change<P>) + Send + 'static,
+) -> Store<P>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+    P: Send + Sync + 'static,
+{
+    let cluster = "root cluster".to_owned();
+    start(
+        cluster,
+        &K::DynamicType::default(),
+        api,
+        config,
+        shutdown,
+        reduce,
+        on_change,
+    )
+}
+
+fn start<K, P>(
+    cluster: String,
+    dyntype: &K::DynamicType,
+    api: Api<K>,
+    config: watcher::Config,
+    shutdown: CancellationToken,
+    reduce: impl Fn(K) -> P + Send + 'static,
+    on_change: impl FnMut(Change<P>) + Send + 'static,
+) -> Store<P>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    P: Send + Sync + 'static,
+{
     let kind = K::kind(dyntype).into_owned();
     let store = Store::new();
-    let cluster = cluster.into();
     process::add_watch(store.look(cluster.clone(), kind.clone()));
-    let watch = Watch {
-        cluster,
-        metrics: WatchMetrics::new(&kind),
-        kind,
-        store: store.clone(),
-        listed: HashSet::new(),
-        on_change,
-    };
+    let watch = Watch::new(cluster, kind, store.clone(), reduce, on_change);
     let decoding = match api.namespace() {
         Some(namespace) => Api::namespaced_with(paced(api.clone().into_client()), namespace, dyntype),
         None => Api::all_with(paced(api.into_client()), dyntype),
     };
+    let config = config.timeout(RENEWAL);
     tokio::spawn(async move {
         let _ended = shutdown.run_until_cancelled(watch.run(decoding, config)).await;
     });
     store
 }
 
-struct Watch<K, F> {
+struct Watch<K, P, R, F> {
     cluster: String,
     kind: String,
     metrics: WatchMetrics,
-    store: Store<K>,
+    store: Store<P>,
     /// What the list that is being read has named so far.
     listed: HashSet<Name>,
+    reduce: R,
     on_change: F,
+    decoded: PhantomData<fn() -> K>,
 }
 
-impl<K, F> Watch<K, F>
+impl<K, P, R, F> Watch<K, P, R, F>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    F: FnMut(Change<K>) + Send,
+    P: Send + Sync + 'static,
+    R: Fn(K) -> P + Send,
+    F: FnMut(Change<P>) + Send,
 {
+    fn new(cluster: String, kind: String, store: Store<P>, reduce: R, on_change: F) -> Self {
+        Self {
+            cluster,
+            metrics: WatchMetrics::new(&kind),
+            kind,
+            store,
+            listed: HashSet::new(),
+            reduce,
+            on_change,
+            decoded: PhantomData,
+        }
+    }
+
     async fn run(mut self, api: Api<Decoded<K>>, config: watcher::Config) {
         let mut failures = 0;
         loop {
@@ -211,21 +277,26 @@ where
         match object.0 {
             Ok(mut object) => {
                 object.meta_mut().managed_fields = None;
-                let (object, first) = (Arc::new(object), !self.store.is_synced());
-                let old = self.store.insert(name, object.clone());
-                match old {
-                    Some(old)
-                        if old.uid() == object.uid()
-                            && old.resource_version() == object.resource_version() => {}
-                    Some(old) if old.uid() != object.uid() => {
-                        self.report(Change::Deleted { object: old });
+                let (version, first) = (Version::of(object.meta()), !self.store.is_synced());
+                let object = Arc::new((self.reduce)(object));
+                let held = Held {
+                    version,
+                    object: object.clone(),
+                };
+                match self.store.insert(name, held) {
+                    Some(old) if old.version == version => {}
+                    Some(old) if old.version.is_other_object(&version) => {
+                        self.report(Change::Deleted { object: old.object });
                         self.report(Change::Applied {
                             object,
                             old: None,
                             first,
                         });
                     }
-                    old => self.report(Change::Applied { object, old, first }),
+                    old => {
+                        let old = old.map(|old| old.object);
+                        self.report(Change::Applied { object, old, first });
+                    }
                 }
             }
             Err(broken) => {
@@ -243,7 +314,7 @@ where
     }
 
     /// Calls the observer. A panic of it costs this change only.
-    fn report(&mut self, change: Change<K>) {
+    fn report(&mut self, change: Change<P>) {
         let on_change = &mut self.on_change;
         if std::panic::catch_unwind(AssertUnwindSafe(|| on_change(change))).is_err() {
             tracing::error!(

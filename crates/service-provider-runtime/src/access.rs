@@ -4,10 +4,12 @@
 //! Owns ClusterRequests and AccessRequests of the provider. Each pass makes sure of them: what somebody deletes is
 //! made again, whatever the pass is for. Nothing here polls: each wait ends with an event.
 mod connections;
+mod credentials;
 mod release;
 mod requests;
 
 pub(crate) use connections::{Connections, Reached};
+pub(crate) use credentials::Credentials;
 pub(crate) use requests::{Owner, Requests, base_rules};
 
 use crate::desired::Role;

@@ -35,7 +35,10 @@ pub(crate) async fn run<P: ServiceProvider>(world: &World<P>, key: &Key) -> Resu
     if let Some(stored) = world.inventories.load(&owner.namespace, &name).await? {
         tear_down(world, &owner, stored).await?;
     }
-    world.requests.release(&owner).await
+    world
+        .requests
+        .release(&owner, |uses| world.inventories.any(uses))
+        .await
 }
 
 /// Removes everything that an Inventory lists, then the Inventory.

@@ -79,6 +79,15 @@ impl Inventories {
         }
     }
 
+    /// Whether `is_it` holds for any service object that has an Inventory, given its namespace on the platform and
+    /// its name.
+    pub(crate) fn any(&self, is_it: &mut dyn FnMut(&str, &str) -> bool) -> bool {
+        self.seen.any(|inventory| {
+            let namespace = inventory.metadata.namespace.as_deref().unwrap_or_default();
+            is_it(namespace, &inventory.spec.owner.name)
+        })
+    }
+
     /// A record of one owner, to be read and written.
     pub(crate) fn record(
         &self,

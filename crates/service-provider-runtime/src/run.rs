@@ -1,6 +1,6 @@
 //! `run`: watches, wiring, workers. Knows which change wakes which service object; nothing of what is done then.
 use crate::{
-    access::{Connections, Requests},
+    access::{Connections, Credentials, Requests},
     dependents::Dependents,
     fanout::FanOut,
     inventories::Inventories,
@@ -136,9 +136,9 @@ fn build<P: ServiceProvider>(
         },
     );
     let objects = watch_objects::<P>(&tenants, bell.clone(), shutdown);
-    let secrets = Singles::new(
-        Connections::SECRET,
+    let credentials = Credentials::watch(
         client.clone(),
+        secret,
         handle.clone(),
         dependents.clone(),
         shutdown.clone(),
@@ -160,7 +160,7 @@ fn build<P: ServiceProvider>(
             cluster_requests: readers::<ClusterRequest>(&client, Requests::CLUSTER_REQUEST, &bell, shutdown),
             access_requests: readers::<AccessRequest>(&client, Requests::ACCESS_REQUEST, &bell, shutdown),
             connections: Connections::new(
-                secrets,
+                credentials,
                 dependents.clone(),
                 names.user_agent(),
                 platform.environment().clone(),
@@ -189,6 +189,7 @@ async fn synced<P: ServiceProvider>(world: &World<P>) {
     world.requests.clusters.synced().await;
     world.requests.cluster_requests.synced().await;
     world.requests.access_requests.synced().await;
+    world.requests.connections.synced().await;
     world.inventories.synced().await;
     world.configs.synced().await;
     world.control_planes.synced().await;

@@ -1,6 +1,6 @@
 //! What every step of a reconcile works with: names, watches, connections, the engine.
 use crate::{
-    access::{Connections, Requests},
+    access::{Credentials, Requests},
     dependents::Dependents,
     inventories::Inventories,
     provider::{ServiceApi, ServiceProvider, ServiceStatus},
@@ -143,7 +143,7 @@ impl<P: ServiceProvider> World<P> {
         self.engine.forget(key);
         for (kind, namespace, name) in self.dependents.forget(key) {
             match kind {
-                Connections::SECRET => self.requests.connections.close(&namespace, &name),
+                Credentials::SECRET => self.requests.connections.close(&namespace, &name),
                 kind if kind == Self::CONFIG_MAP => self.config_maps.close(&namespace, &name),
                 _ => {}
             }

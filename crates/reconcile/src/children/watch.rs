@@ -288,7 +288,9 @@ async fn follow_stream(
     metrics: &WatchMetrics,
 ) {
     let api: Api<Body> = Api::all_with(client.clone(), &id.kind.resource);
-    let mut config = watcher::Config::default().page_size(PAGE);
+    let mut config = watcher::Config::default()
+        .page_size(PAGE)
+        .timeout(crate::watch::RENEWAL);
     if id.scope == Scope::Marked {
         config = config.labels(&shared.selector);
     }

@@ -1,10 +1,13 @@
 //! The HTTP stack under a kube client, whose credentials can be exchanged while it is in use.
-use super::dial::{Reply, Wire};
+use super::{
+    dial::{Reply, Wire},
+    rails::Rails,
+};
 use crate::{Fault, gate::Gate, metrics};
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use kube::{
     Config,
     client::{Body, ConfigExt},
@@ -23,6 +26,15 @@ const ANSWER: Duration = if cfg!(test) {
     Duration::from_secs(30)
 };
 
+/// A watch that shows nothing, not even a bookmark, for so long has stalled (fault 4). The API server ends each of ours
+/// before: see [`crate::watch::RENEWAL`].
+const STALL: Duration = if cfg!(test) {
+    Duration::from_secs(1)
+} else {
+    Duration::from_secs(58)
+};
+
+type WatchBody = http_body_util::combinators::UnsyncBoxBody<axum::body::Bytes, BoxError>;
 type Stack = BoxCloneSyncService<Request<Body>, Reply, BoxError>;
 
 /// A pool of connections to one server under one client certificate, or none.
@@ -57,15 +69,12 @@ pub(super) fn unusable() -> Fault {
 
 /// One request within its time. What is not streamed is read whole before it counts as answered.
 async fn bounded(wire: Wire, request: Request<Body>) -> Result<Reply, BoxError> {
-    let streamed = request.uri().query().is_some_and(|query| {
-        query
-            .split('&')
-            .any(|pair| matches!(pair, "watch=true" | "watch=1" | "follow=true" | "follow=1"))
-    });
+    let (watch, follow) = (asks_for(&request, "watch"), asks_for(&request, "follow"));
     let (method, host) = (
         request.method().clone(),
         request.uri().host().unwrap_or_default().to_owned(),
     );
+    metrics::api_request(&request);
     let start = Instant::now();
     let exchange = async {
         let answer = wire.oneshot(request).await;
@@ -75,12 +84,12 @@ async fn bounded(wire: Wire, request: Request<Body>) -> Result<Reply, BoxError> 
         );
         metrics::request(&method, &host, &code, start.elapsed());
         let (parts, body) = answer?.into_parts();
-        let body = if streamed {
-            body
-        } else {
-            Full::new(body.collect().await?.to_bytes())
+        let body = match (watch, follow) {
+            (true, _) => impatient(body),
+            (false, true) => body,
+            (false, false) => Full::new(body.collect().await?.to_bytes())
                 .map_err(|never| match never {})
-                .boxed_unsync()
+                .boxed_unsync(),
         };
         Ok(Response::from_parts(parts, body))
     };
@@ -90,19 +99,42 @@ async fn bounded(wire: Wire, request: Request<Body>) -> Result<Reply, BoxError> 
     }
 }
 
+/// Whether a query parameter is set, as clients write it.
+fn asks_for(request: &Request<Body>, parameter: &str) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query.split('&').any(|pair| {
+        pair.strip_prefix(parameter)
+            .is_some_and(|value| matches!(value, "=true" | "=1"))
+    })
+}
+
+/// The body of a watch, which ends with an error when it has stalled.
+fn impatient(body: WatchBody) -> WatchBody {
+    let frames = futures::stream::unfold(Some(body), async |body| {
+        let mut body = body?;
+        match tokio::time::timeout(STALL, body.frame()).await {
+            Ok(frame) => Some((frame?, Some(body))),
+            Err(_elapsed) => Some((Err(format!("the watch was silent for {STALL:?}").into()), None)),
+        }
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
 /// The service that a kube client holds: whatever stack is current when a request is sent.
 #[derive(Clone)]
 pub(super) struct Swappable {
     current: Arc<ArcSwap<Shared>>,
+    rails: Arc<Rails>,
     gate: Gate,
 }
 
 struct Shared(Stack);
 
 impl Swappable {
-    pub(super) fn new(stack: Stack, gate: Gate) -> Self {
+    pub(super) fn new(stack: Stack, rails: Arc<Rails>, gate: Gate) -> Self {
         Self {
             current: Arc::new(ArcSwap::from_pointee(Shared(stack))),
+            rails,
             gate,
         }
     }
@@ -126,8 +158,14 @@ impl Service<Request<Body>> for Swappable {
         if is_gated(request.method(), request.uri().path()) && !self.gate.is_open() {
             return Box::pin(async { Err("this process does not lead: nothing is written".into()) });
         }
-        let stack = self.current.load().0.clone();
-        Box::pin(stack.oneshot(request))
+        let (stack, rails) = (self.current.clone(), self.rails.clone());
+        Box::pin(async move {
+            let _permit = rails.admit(asks_for(&request, "watch")).await?;
+            let stack = stack.load().0.clone();
+            let answer = stack.oneshot(request).await;
+            rails.note(answer.is_ok());
+            answer
+        })
     }
 }
 
@@ -199,6 +237,9 @@ mod tests {
             tokio::time::timeout(2 * ANSWER, watch.frame()).await.is_err(),
             "it stays open"
         );
+        let stalled = watch.frame().await.unwrap().unwrap_err();
+        assert!(stalled.to_string().contains("silent"), "{stalled}");
+        assert!(watch.frame().await.is_none(), "and it is over");
     }
 
     #[tokio::test]
@@ -214,7 +255,8 @@ mod tests {
             Ok::<_, BoxError>(Response::new(empty.boxed_unsync()))
         });
         let gate = Gate::new();
-        let service = Swappable::new(BoxCloneSyncService::new(answers), gate.clone());
+        let rails = Rails::new("https://server/".into());
+        let service = Swappable::new(BoxCloneSyncService::new(answers), rails, gate.clone());
         let send = async |method: Method, path: &'static str| {
             let mut request = Request::new(Body::empty());
             *request.method_mut() = method;

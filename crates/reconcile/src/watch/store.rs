@@ -7,34 +7,62 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Objects that cannot be decoded are remembered up to this number.
 const UNDECODABLE_MAX: usize = 100;
 
-/// Namespace (empty for cluster-scoped kinds) and name.
+/// `namespace/name`; `/name` for cluster-scoped kinds. One allocation: there are many.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Name {
-    namespace: String,
-    name: String,
-}
+pub(super) struct Name(Box<str>);
 
 impl Name {
     pub(super) fn of(meta: &ObjectMeta) -> Self {
-        Self {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-        }
+        Self::new(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        )
+    }
+
+    fn new(namespace: &str, name: &str) -> Self {
+        Self([namespace, name].join("/").into())
+    }
+
+    fn split(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or(("", &self.0))
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
+        f.write_str(self.0.trim_start_matches('/'))
+    }
+}
+
+/// Which version of which object is held. Hashes: they are only ever compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version {
+    uid: u64,
+    resource_version: u64,
+}
+
+impl Version {
+    pub(super) fn of(meta: &ObjectMeta) -> Self {
+        let hash = |text: &Option<String>| xxh3_64(text.as_deref().unwrap_or_default().as_bytes());
+        Self {
+            uid: hash(&meta.uid),
+            resource_version: hash(&meta.resource_version),
         }
     }
+
+    pub(super) fn is_other_object(&self, other: &Self) -> bool {
+        self.uid != other.uid
+    }
+}
+
+pub(super) struct Held<K> {
+    pub(super) version: Version,
+    pub(super) object: Arc<K>,
 }
 
 /// An object that the watch skipped.
@@ -52,7 +80,7 @@ pub struct Undecodable {
 pub struct Store<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
-    objects: RwLock<HashMap<Name, Arc<K>>>,
+    objects: RwLock<HashMap<Name, Held<K>>>,
     /// What is wrong, where something is. Never locked together with `objects`.
     troubles: RwLock<Troubles>,
     synced: watch::Sender<bool>,
@@ -82,25 +110,28 @@ impl<K> Store<K> {
     /// One object; `namespace` is empty for cluster-scoped kinds.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.read()
-            .get(&Name {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-            })
-            .cloned()
+            .get(&Name::new(namespace, name))
+            .map(|held| held.object.clone())
     }
 
     /// All objects, in no order.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.read().values().cloned().collect()
+        self.read().values().map(|held| held.object.clone()).collect()
     }
 
     /// The objects that `keep` wants, in no order. `keep` must be quick: the watch waits for it.
     pub fn select(&self, mut keep: impl FnMut(&K) -> bool) -> Vec<Arc<K>> {
         self.read()
             .values()
-            .filter(|object| keep(object))
-            .cloned()
+            .filter(|held| keep(&held.object))
+            .map(|held| held.object.clone())
             .collect()
+    }
+
+    /// Whether `is_it` holds for any object. It must be quick: the watch waits for it.
+    pub fn any(&self, is_it: impl FnMut(&K) -> bool) -> bool {
+        let mut is_it = is_it;
+        self.read().values().any(|held| is_it(&held.object))
     }
 
     /// The number of objects.
@@ -135,10 +166,13 @@ impl<K> Store<K> {
         self.troubles()
             .undecodable
             .iter()
-            .map(|(name, error)| Undecodable {
-                namespace: name.namespace.clone(),
-                name: name.name.clone(),
-                error: error.clone(),
+            .map(|(place, error)| {
+                let (namespace, name) = place.split();
+                Undecodable {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    error: error.clone(),
+                }
             })
             .collect()
     }
@@ -163,16 +197,16 @@ impl<K> Store<K> {
     }
 
     /// Puts an object in and returns the one that it replaces.
-    pub(super) fn insert(&self, name: Name, object: Arc<K>) -> Option<Arc<K>> {
+    pub(super) fn insert(&self, name: Name, held: Held<K>) -> Option<Held<K>> {
         if !self.troubles().undecodable.is_empty() {
             self.troubles_mut().undecodable.remove(&name);
         }
-        self.write().insert(name, object)
+        self.write().insert(name, held)
     }
 
     pub(super) fn remove(&self, name: &Name) -> Option<Arc<K>> {
         self.troubles_mut().undecodable.remove(name);
-        self.write().remove(name)
+        self.write().remove(name).map(|held| held.object)
     }
 
     /// Removes what a complete list did not name, and returns it.
@@ -181,10 +215,10 @@ impl<K> Store<K> {
             .undecodable
             .retain(|name, _| listed.contains(name));
         let mut gone = Vec::new();
-        self.write().retain(|name, object| {
+        self.write().retain(|name, held| {
             let stays = listed.contains(name);
             if !stays {
-                gone.push(object.clone());
+                gone.push(held.object.clone());
             }
             stays
         });
@@ -211,10 +245,10 @@ impl<K> Store<K> {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Name, Arc<K>>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Name, Held<K>>> {
         self.0.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Name, Arc<K>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Name, Held<K>>> {
         self.0.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
     fn troubles(&self) -> RwLockReadGuard<'_, Troubles> {

@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::{collections::HashMap, sync::Mutex};
 use watcher::Event;
 
+type Whole<F> = Watch<ConfigMap, ConfigMap, fn(ConfigMap) -> ConfigMap, F>;
 type Seen = Arc<Mutex<Vec<String>>>;
 
 fn object(name: &str, uid: &str, version: &str) -> Value {
@@ -22,7 +24,17 @@ fn decoded(value: Value) -> Decoded<ConfigMap> {
     serde_json::from_value(value).unwrap()
 }
 
-fn subject() -> (Watch<ConfigMap, impl FnMut(Change<ConfigMap>) + Send>, Seen) {
+fn whole<F: FnMut(Change<ConfigMap>) + Send>(store: Store<ConfigMap>, on_change: F) -> Whole<F> {
+    Watch::new(
+        "test".to_owned(),
+        "ConfigMap".to_owned(),
+        store,
+        |object| object,
+        on_change,
+    )
+}
+
+fn subject() -> (Whole<impl FnMut(Change<ConfigMap>) + Send>, Seen) {
     let seen = Seen::default();
     let log = seen.clone();
     let on_change = move |change: Change<ConfigMap>| {
@@ -39,22 +51,14 @@ fn subject() -> (Watch<ConfigMap, impl FnMut(Change<ConfigMap>) + Send>, Seen) {
             Change::Deleted { .. } => format!("{name} deleted"),
         });
     };
-    let watch = Watch {
-        cluster: "test".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        metrics: WatchMetrics::new("ConfigMap"),
-        store: Store::new(),
-        listed: HashSet::new(),
-        on_change,
-    };
-    (watch, seen)
+    (whole(Store::new(), on_change), seen)
 }
 
 fn seen(seen: &Seen) -> Vec<String> {
     std::mem::take(&mut *seen.lock().unwrap())
 }
 
-fn list(watch: &mut Watch<ConfigMap, impl FnMut(Change<ConfigMap>) + Send>, objects: &[Value]) {
+fn list(watch: &mut Whole<impl FnMut(Change<ConfigMap>) + Send>, objects: &[Value]) {
     watch.take(Event::Init);
     for object in objects {
         watch.take(Event::InitApply(decoded(object.clone())));
@@ -133,14 +137,7 @@ fn trouble_is_said_until_the_watch_works_again() {
 #[test]
 fn a_panic_of_the_observer_costs_one_change() {
     let store = Store::new();
-    let mut watch = Watch {
-        cluster: "test".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        metrics: WatchMetrics::new("ConfigMap"),
-        store: store.clone(),
-        listed: HashSet::new(),
-        on_change: |_: Change<ConfigMap>| panic!("as told"),
-    };
+    let mut watch = whole(store.clone(), |_| panic!("as told"));
     list(&mut watch, &[object("a", "1", "10")]);
     assert!(store.is_synced());
     assert_eq!(store.len(), 1);
@@ -196,13 +193,7 @@ proptest! {
         let replayed = Arc::new(Mutex::new(HashMap::<String, String>::new()));
         let replay = replayed.clone();
         let store = Store::<ConfigMap>::new();
-        let mut watch = Watch {
-            cluster: "test".to_owned(),
-            kind: "ConfigMap".to_owned(),
-            metrics: WatchMetrics::new("ConfigMap"),
-            store: store.clone(),
-            listed: HashSet::new(),
-            on_change: move |change: Change<ConfigMap>| {
+        let mut watch = whole(store.clone(), move |change: Change<ConfigMap>| {
                 let meta = &change.object().metadata;
                 let (name, uid) = (meta.name.clone().unwrap(), meta.uid.clone().unwrap());
                 let mut replay = replay.lock().unwrap();
@@ -214,8 +205,7 @@ proptest! {
                     }
                     Change::Deleted { .. } => assert_eq!(replay.remove(&name), Some(uid)),
                 }
-            },
-        };
+        });
         for op in ops {
             let before: HashSet<_> = store.all().iter().map(|map| map.name_any()).collect();
             let mut may_leave = HashSet::new();

@@ -1,11 +1,9 @@
 //! Connections by the Secret that holds their kubeconfig. Credentials are swapped in place; a kubeconfig that leads
 //! to another API server than before is refused.
-use super::ClusterName;
-use crate::{dependents::Dependents, singles::Singles, stop::Stop};
-use k8s_openapi::api::core::v1::Secret;
+use super::{ClusterName, Credentials};
+use crate::{dependents::Dependents, stop::Stop};
 use kube::config::Kubeconfig;
-use openmcp_api::keys::secrets;
-use openmcp_reconcile::{Environment, Fault, Key, children::Cluster, cluster::Connection};
+use openmcp_reconcile::{Environment, Fault, Key, children::Cluster, cluster::Connection, digest::Digest};
 use std::{
     collections::HashMap,
     sync::{
@@ -19,7 +17,7 @@ use std::{
 pub(crate) struct Reached {
     pub(crate) name: ClusterName,
     pub(crate) cluster: Cluster,
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: Arc<Endpoint>,
 }
 
 /// Where an API server is, for kubeconfigs that are made for others.
@@ -37,12 +35,13 @@ struct Open {
     connection: Connection,
     identity: String,
     id: u64,
-    kubeconfig: Vec<u8>,
+    kubeconfig: Digest,
+    endpoint: Arc<Endpoint>,
 }
 
 /// All connections, by the Secret with their kubeconfig.
 pub(crate) struct Connections {
-    secrets: Singles<Secret>,
+    credentials: Credentials,
     dependents: Arc<Dependents>,
     user_agent: String,
     environment: Environment,
@@ -51,23 +50,25 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// How [`Dependents`] call the Secrets.
-    pub(crate) const SECRET: &'static str = "Secret";
-
     pub(crate) fn new(
-        secrets: Singles<Secret>,
+        credentials: Credentials,
         dependents: Arc<Dependents>,
         user_agent: String,
         environment: Environment,
     ) -> Self {
         Self {
-            secrets,
+            credentials,
             dependents,
             user_agent,
             environment,
             open: Mutex::default(),
             next_id: AtomicU64::new(1),
         }
+    }
+
+    /// Waits until it is known which Secrets there are.
+    pub(crate) async fn synced(&self) {
+        self.credentials.synced().await;
     }
 
     /// The cluster that the kubeconfig in a Secret leads to.
@@ -78,16 +79,24 @@ impl Connections {
         namespace: &str,
         secret: &str,
     ) -> Result<Reached, Stop> {
-        self.dependents.add(key, Self::SECRET, namespace, secret);
-        let store = self.secrets.store(namespace, secret);
-        store.synced().await;
-        let kubeconfig = store
-            .get(namespace, secret)
-            .and_then(|found| Some(found.data.as_ref()?.get(secrets::KUBECONFIG)?.0.clone()))
-            .ok_or_else(|| Stop::wait("AccessPending", format!("Secret {secret} has no kubeconfig yet")))?;
+        self.dependents.add(key, Credentials::SECRET, namespace, secret);
         let slot = self.slot(namespace, secret);
         let mut open = slot.lock().await;
-        self.refresh(&mut open, &kubeconfig, secret).await?;
+        let seen = self.credentials.fingerprint(namespace, secret);
+        let current = match (seen, open.as_ref()) {
+            (Some(seen), Some(held)) => held.kubeconfig == seen,
+            _ => false,
+        };
+        if !current {
+            let found = match seen {
+                Some(_) => self.credentials.read(namespace, secret).await?,
+                None => None,
+            };
+            let (fingerprint, kubeconfig) = found.ok_or_else(|| {
+                Stop::wait("AccessPending", format!("Secret {secret} has no kubeconfig yet"))
+            })?;
+            self.refresh(&mut open, fingerprint, &kubeconfig, secret).await?;
+        }
         let Some(open) = open.as_ref() else {
             return Err(Stop::wait(
                 "AccessPending",
@@ -99,16 +108,10 @@ impl Connections {
             identity: open.identity.clone(),
             connection: open.id,
         };
-        let endpoint = endpoint(&kubeconfig).ok_or_else(|| {
-            Fault::invalid(
-                "InvalidKubeconfig",
-                format!("Secret {secret}: no server with a CA in its kubeconfig"),
-            )
-        })?;
         Ok(Reached {
             name: of,
             cluster,
-            endpoint,
+            endpoint: open.endpoint.clone(),
         })
     }
 
@@ -119,16 +122,28 @@ impl Connections {
             .clone()
     }
 
-    async fn refresh(&self, open: &mut Option<Open>, kubeconfig: &[u8], secret: &str) -> Result<(), Fault> {
+    async fn refresh(
+        &self,
+        open: &mut Option<Open>,
+        fingerprint: Digest,
+        kubeconfig: &[u8],
+        secret: &str,
+    ) -> Result<(), Fault> {
         if let Some(held) = open.as_mut() {
-            if held.kubeconfig == kubeconfig {
+            if held.kubeconfig == fingerprint {
                 return Ok(());
             }
             if held.connection.swap(kubeconfig).await? {
-                held.kubeconfig = kubeconfig.to_vec();
+                held.kubeconfig = fingerprint;
                 return Ok(());
             }
         }
+        let endpoint = endpoint(kubeconfig).ok_or_else(|| {
+            Fault::invalid(
+                "InvalidKubeconfig",
+                format!("Secret {secret}: no server with a CA in its kubeconfig"),
+            )
+        })?;
         let connection = Connection::within(&self.environment, kubeconfig, &self.user_agent).await?;
         let identity = connection.identity().await?.ok_or_else(|| {
             Fault::retry(
@@ -146,14 +161,14 @@ impl Connections {
             connection,
             identity,
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            kubeconfig: kubeconfig.to_vec(),
+            kubeconfig: fingerprint,
+            endpoint: Arc::new(endpoint),
         });
         Ok(())
     }
 
     /// Nobody needs the connection any more: its watches end with their leases, this ends the rest.
     pub(crate) fn close(&self, namespace: &str, secret: &str) {
-        self.secrets.close(namespace, secret);
         let slot = (namespace.to_owned(), secret.to_owned());
         self.open
             .lock()

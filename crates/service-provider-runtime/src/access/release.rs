@@ -1,5 +1,5 @@
 //! Giving back what was asked for, in the order of the contract: accesses, then the slot on the workload cluster.
-use super::{ClusterName, Owner, Requests};
+use super::{ClusterName, Owner, Requests, requests::shared_name};
 use crate::{desired::Role, stop::Stop};
 use kube::{
     Api, Resource, ResourceExt,
@@ -16,8 +16,13 @@ use std::{fmt::Debug, sync::Arc};
 
 impl Requests {
     /// Gives back what was asked for in the name of the service object: accesses first, then the slot on the
-    /// workload cluster, then an access that nobody shares any more.
-    pub(crate) async fn release(&self, owner: &Owner<'_>) -> Result<(), Stop> {
+    /// workload cluster; and an access that nobody shares any more. `served` tells the other service objects that
+    /// there are, as (namespace on the platform, name).
+    pub(crate) async fn release(
+        &self,
+        owner: &Owner<'_>,
+        served: impl Fn(&mut dyn FnMut(&str, &str) -> bool) -> bool,
+    ) -> Result<(), Stop> {
         let workload = names::request(self.provider, &owner.key.name, RequestTarget::Workload);
         let mcp = names::request(self.provider, &owner.key.name, RequestTarget::Mcp);
         for name in [&mcp, &workload] {
@@ -28,27 +33,35 @@ impl Requests {
         }
         self.dependents
             .add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &workload);
-        let request = self.cluster_requests.get(&owner.namespace, &workload);
-        if let Some(cluster) = request.as_ref().and_then(|request| request.granted_cluster()) {
-            self.release_shared(owner, &ClusterName::new(Role::Workload, cluster))
-                .await?;
+        let granted = |namespace: &str, request: &str| {
+            let request = self.cluster_requests.get(namespace, request)?;
+            request.granted_cluster().cloned()
+        };
+        if let Some(cluster) = granted(&owner.namespace, &owner.key.name) {
+            let others = served(&mut |namespace, name| {
+                namespace != owner.namespace && granted(namespace, name).as_ref() == Some(&cluster)
+            });
+            if !others {
+                self.release_shared(owner, &ClusterName::new(Role::Mcp, &cluster))
+                    .await?;
+            }
         }
-        self.remove(request).await
+        if let Some(cluster) = granted(&owner.namespace, &workload) {
+            let others = served(&mut |namespace, name| {
+                let request = names::request(self.provider, name, RequestTarget::Workload);
+                namespace != owner.namespace && granted(namespace, &request).as_ref() == Some(&cluster)
+            });
+            if !others {
+                self.release_shared(owner, &ClusterName::new(Role::Workload, &cluster))
+                    .await?;
+            }
+        }
+        self.remove(self.cluster_requests.get(&owner.namespace, &workload))
+            .await
     }
 
     async fn release_shared(&self, owner: &Owner<'_>, cluster: &ClusterName) -> Result<(), Stop> {
-        let others = self.cluster_requests.all().into_iter().any(|request| {
-            request.granted_cluster() == Some(&cluster.reference())
-                && request
-                    .labels()
-                    .get(labels::MANAGED_BY)
-                    .is_some_and(|by| by == self.provider)
-                && request.namespace().as_deref() != Some(&owner.namespace)
-        });
-        if others {
-            return Ok(());
-        }
-        let name = names::static_request(self.provider, &format!("{}--{}", cluster.namespace, cluster.name));
+        let name = names::static_request(self.provider, &shared_name(cluster));
         self.dependents
             .add(owner.key, Self::ACCESS_REQUEST, &self.home, &name);
         self.remove(self.access_requests.get(&self.home, &name)).await

@@ -188,8 +188,8 @@ impl Requests {
                 format!("{} does not exist yet", cluster.title()),
             ));
         };
-        if cluster.role == Role::Workload && live.spec.tenancy == Tenancy::Shared {
-            let local = format!("{}--{}", cluster.namespace, cluster.name);
+        if live.spec.tenancy == Tenancy::Shared {
+            let local = shared_name(cluster);
             let shared = BTreeMap::from([
                 (labels::MANAGED_BY.to_owned(), names::label_value(self.provider)),
                 (labels::MANAGED_PURPOSE.to_owned(), names::label_value(&local)),
@@ -295,6 +295,14 @@ impl Requests {
         ]
         .map(|(label, value)| (label.to_owned(), value))
         .into()
+    }
+}
+
+/// How the access to a Shared cluster is called: what a provider may do there differs by the cluster's role.
+pub(super) fn shared_name(cluster: &ClusterName) -> String {
+    match cluster.role {
+        Role::Mcp => format!("mcp--{}--{}", cluster.namespace, cluster.name),
+        Role::Workload => format!("{}--{}", cluster.namespace, cluster.name),
     }
 }
 

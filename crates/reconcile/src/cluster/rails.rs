@@ -1,0 +1,114 @@
+//! What keeps one API server from costing the others: a bound on requests in flight, and the circuit breaker.
+use super::breaker::{Breaker, Fare};
+use crate::{environment::chance, metrics, process};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+/// Requests to one API server in flight at once, watches aside.
+const IN_FLIGHT: usize = 64;
+
+/// Of one connection, whatever credentials it has.
+pub(super) struct Rails {
+    server: Arc<str>,
+    start: Instant,
+    breaker: Mutex<Breaker>,
+    in_flight: Semaphore,
+}
+
+/// A request was not sent, for the breaker is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Open {
+    server: Arc<str>,
+    /// When it is worth asking again.
+    pub(crate) again: Duration,
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, again } = self;
+        write!(
+            f,
+            "{server} does not answer: nothing is sent for the next {:.1} s",
+            again.as_secs_f64()
+        )
+    }
+}
+
+impl std::error::Error for Open {}
+
+impl Rails {
+    pub(super) fn new(server: Arc<str>) -> Arc<Self> {
+        let rails = Arc::new(Self {
+            server,
+            start: Instant::now(),
+            breaker: Mutex::default(),
+            in_flight: Semaphore::new(IN_FLIGHT),
+        });
+        metrics::cluster_fares(None, Some(Fare::Connecting));
+        let look = Arc::downgrade(&rails);
+        process::add_cluster(move || {
+            let rails = look.upgrade()?;
+            let in_flight = IN_FLIGHT - rails.in_flight.available_permits();
+            Some(serde_json::json!({
+                "server": &*rails.server, "state": rails.breaker().fare().as_str(), "in_flight": in_flight,
+            }))
+        });
+        rails
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for its turn; a watch needs none.
+    pub(super) async fn admit(&self, watch: bool) -> Result<Option<SemaphorePermit<'_>>, Open> {
+        // The semaphore is never closed.
+        let permit = match watch {
+            true => None,
+            false => self.in_flight.acquire().await.ok(),
+        };
+        let admitted = self.breaker().admit(self.start.elapsed());
+        match admitted {
+            Ok(()) => Ok(permit),
+            Err(again) => Err(Open {
+                server: self.server.clone(),
+                again,
+            }),
+        }
+    }
+
+    /// A request was answered, or not.
+    pub(super) fn note(&self, answered: bool) {
+        let (before, after) = {
+            let mut breaker = self.breaker();
+            let before = breaker.fare();
+            if answered {
+                breaker.succeeded();
+            } else {
+                breaker.failed(self.start.elapsed(), chance());
+            }
+            (before, breaker.fare())
+        };
+        if before != after {
+            metrics::cluster_fares(Some(before), Some(after));
+            match after {
+                Fare::Degraded => tracing::warn!(server = %self.server, "the API server does not answer"),
+                _ => tracing::info!(server = %self.server, "the API server answers"),
+            }
+        }
+    }
+}
+
+impl Drop for Rails {
+    fn drop(&mut self) {
+        let last = self.breaker().fare();
+        metrics::cluster_fares(Some(last), None);
+    }
+}
