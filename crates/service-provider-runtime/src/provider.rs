@@ -197,7 +197,7 @@ impl LiveView<'_> {
     pub fn healths(&self) -> impl Iterator<Item = (&str, &Health)> {
         self.children
             .iter()
-            .map(|(name, child)| (name.as_str(), &child.health))
+            .map(|(name, child)| (name.as_str(), child.health()))
     }
 }
 

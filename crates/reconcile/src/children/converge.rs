@@ -89,7 +89,7 @@ impl Report {
     pub fn is_settled(&self) -> bool {
         self.reading.is_empty()
             && self.missing.is_empty()
-            && self.live.values().all(|child| child.health.is_ready())
+            && self.live.values().all(|child| child.health().is_ready())
     }
 
     pub(super) fn wake_in(&mut self, after: Duration) {
@@ -97,8 +97,8 @@ impl Report {
     }
 }
 
-type LeaseId = (u64, Kind, Scope);
-type Leases = HashMap<LeaseId, Arc<Lease>>;
+/// The shares of one owner: a few, so they are found by looking at each.
+type Leases = Vec<Arc<Lease>>;
 
 /// The engine of one process: shared watches, kinds, and who holds which.
 pub struct Engine {
@@ -155,12 +155,15 @@ impl Engine {
     /// The share of `key` in a watch, kept until [`Engine::forget`] or until a convergence does not need it.
     pub fn lease(&self, key: &Key, cluster: &Cluster, kind: &Kind, scope: Scope) -> Arc<Lease> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = leases
-            .entry(key.clone())
-            .or_default()
-            .entry((cluster.connection, kind.clone(), scope));
-        held.or_insert_with(|| Arc::new(self.children.lease(cluster, kind, scope, key)))
-            .clone()
+        let held = leases.entry(key.clone()).or_default();
+        match held.iter().find(|lease| lease.is_of(cluster, kind, scope)) {
+            Some(lease) => lease.clone(),
+            None => {
+                let lease = Arc::new(self.children.lease(cluster, kind, scope, key));
+                held.push(lease.clone());
+                lease
+            }
+        }
     }
 
     /// Gives back everything that is held for `key`.
@@ -253,13 +256,13 @@ impl Engine {
         report: &mut Report,
     ) -> Result<bool, Fault> {
         let order = scene.order;
-        let mut needed: Leases = HashMap::new();
+        let mut needed = Vec::new();
         for ((cluster, ..), kind) in &scene.kinds {
             let Some(cluster) = order.clusters.get(cluster) else {
                 continue;
             };
             let lease = self.lease(order.key, cluster, kind, Scope::Marked);
-            needed.insert((cluster.connection, kind.clone(), Scope::Marked), lease);
+            needed.push((kind, lease));
         }
         let prunable = inventory
             .entries()
@@ -267,11 +270,12 @@ impl Engine {
             .any(|id| !order.wanted.iter().any(|wanted| wanted.kind() == id.kind));
         if !prunable {
             let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-            let surplus = leases.insert(order.key.clone(), needed.clone());
+            let needed = needed.iter().map(|(_, lease)| lease.clone()).collect();
+            let surplus = leases.insert(order.key.clone(), needed);
             drop(leases);
             drop(surplus);
         }
-        for ((_, kind, _), lease) in &needed {
+        for (kind, lease) in &needed {
             match lease.synced() {
                 Ok(true) => {}
                 Ok(false) => report.reading.push(kind.resource.plural.clone()),
@@ -402,7 +406,11 @@ impl Engine {
 
 /// The next time at which something must be made anew.
 fn renewals<M>(scene: &Scene<'_, M>, report: &mut Report) {
-    let due: Vec<Timestamp> = report.live.values().filter_map(|child| child.renew_at).collect();
+    let due: Vec<Timestamp> = report
+        .live
+        .values()
+        .filter_map(|child| child.renew_at())
+        .collect();
     for at in due {
         let after = Duration::try_from(at.duration_since(scene.order.now)).unwrap_or_default();
         report.wake_in(after.max(Duration::from_secs(1)));

@@ -14,9 +14,15 @@ struct OfDrift {
     manager: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: String,
+}
+
 #[derive(Default)]
 struct Counters {
     drift: Family<OfDrift, Counter>,
+    missed: Family<OfKind, Counter>,
     applied: Counter,
     noop: Counter,
 }
@@ -25,6 +31,11 @@ static COUNTERS: LazyLock<Counters> = LazyLock::new(|| {
     let counters = Counters::default();
     metrics::register(|registry| {
         registry.register("sp_drift", "Differences that others made", counters.drift.clone());
+        registry.register(
+            "sp_drift_missed",
+            "Differences that a list found although the watch had passed them: should stay 0",
+            counters.missed.clone(),
+        );
         registry.register(
             "sp_applied_objects",
             "Objects that were applied",
@@ -47,6 +58,12 @@ pub(super) fn drift(drift: &Drift, repaired: bool) {
         manager: known(&drift.by).to_owned(),
     };
     COUNTERS.drift.get_or_create(&of).inc();
+}
+
+/// A list found differences that the watch should have told.
+pub(super) fn missed(kind: &str, count: u64) {
+    let kind = kind.to_owned();
+    COUNTERS.missed.get_or_create(&OfKind { kind }).inc_by(count);
 }
 
 /// A pass is over.

@@ -85,12 +85,12 @@ impl Drift {
     }
 
     /// Our values are all there, but our manager does not own them any more.
-    pub(super) fn taken_over(kind: &str, name: &str, foreign: &[Box<str>]) -> Self {
+    pub(super) fn taken_over(kind: &str, name: &str, foreign: &[String]) -> Self {
         Self::of(kind, name, "ownership of fields taken", foreign)
     }
 
     /// Something was added where nothing but what is wanted may be.
-    pub(super) fn added(kind: &str, name: &str, surplus: &[Surplus], foreign: &[Box<str>]) -> Self {
+    pub(super) fn added(kind: &str, name: &str, surplus: &[Surplus], foreign: &[String]) -> Self {
         let mut what: Vec<String> = surplus
             .iter()
             .take(NAMED_FIELDS)
@@ -103,11 +103,11 @@ impl Drift {
     }
 
     /// Another object has the name.
-    pub(super) fn replaced(kind: &str, name: &str, foreign: &[Box<str>]) -> Self {
+    pub(super) fn replaced(kind: &str, name: &str, foreign: &[String]) -> Self {
         Self::of(kind, name, "replaced by another object", foreign)
     }
 
-    fn of(kind: &str, name: &str, what: &str, by: &[Box<str>]) -> Self {
+    fn of(kind: &str, name: &str, what: &str, by: &[String]) -> Self {
         Self {
             kind: kind.to_owned(),
             name: name.to_owned(),

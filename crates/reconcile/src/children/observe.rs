@@ -10,6 +10,7 @@ use kube::{Resource, core::DynamicResourceScope, discovery::ApiResource};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::{borrow::Cow, fmt};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// When what a child holds must be made anew (a token): a time, as an annotation that our manager owns.
 pub const RENEW_ANNOTATION: &str = "reconcile/renew-at";
@@ -34,22 +35,44 @@ impl fmt::Display for Address {
     }
 }
 
-/// A live child as a digest: about 200 bytes, nothing secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A UID in 16 bytes: the API server's are UUIDs; of any other text a hash, which is only ever compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Uid([u8; 16]);
+
+impl Uid {
+    pub(super) fn of(text: &str) -> Self {
+        let hex = text.replace('-', "");
+        let number = (hex.len() == 32)
+            .then(|| u128::from_str_radix(&hex, 16).ok())
+            .flatten();
+        Self(number.unwrap_or_else(|| xxh3_128(text.as_bytes())).to_le_bytes())
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_le_bytes(self.0))
+    }
+}
+
+/// A live child as a digest: 64 bytes as a rule, nothing secret.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Child {
-    pub uid: Box<str>,
-    pub resource_version: Box<str>,
+    uid: Uid,
+    /// The resourceVersion: a decimal number that grows.
+    version: u64,
     /// Of the fields that our manager owns.
-    pub digest: Digest,
-    pub health: Health,
-    /// Our manager applied something to it.
-    pub applied: bool,
+    digest: Digest,
+    /// What most children do not have.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Extra {
+    health: Health,
     /// It is being deleted; these finalizers hold it.
-    pub finalizers: Option<Box<[Box<str>]>>,
-    /// When what it holds must be made anew, see [`RENEW_ANNOTATION`].
-    pub renew_at: Option<Timestamp>,
-    /// Who else owns fields of it, status aside.
-    pub foreign: Box<[Box<str>]>,
+    finalizers: Option<Box<[Box<str>]>>,
+    renew_at: Option<Timestamp>,
 }
 
 impl Child {
@@ -57,57 +80,79 @@ impl Child {
     pub fn observe(digester: &Digester, kind: &str, body: &Value) -> Option<Self> {
         let meta = &body["metadata"];
         let finalizers = || meta["finalizers"].as_array().into_iter().flatten();
-        let mut foreign: Vec<Box<str>> = digest::managed_fields(body)
-            .filter(|entry| {
-                !digest::is_apply_entry(entry, digester.manager()) && entry["subresource"] != "status"
-            })
-            .filter_map(|entry| entry["manager"].as_str().map(Box::from))
-            .collect();
-        foreign.sort_unstable();
-        foreign.dedup();
-        Some(Self {
-            uid: meta["uid"].as_str()?.into(),
-            resource_version: meta["resourceVersion"].as_str()?.into(),
-            digest: digester.of_owned(body),
+        let extra = Extra {
             health: kstatus::health(kind, body),
-            applied: digest::managed_fields(body)
-                .any(|entry| digest::is_apply_entry(entry, digester.manager())),
             finalizers: (!meta["deletionTimestamp"].is_null())
                 .then(|| finalizers().filter_map(Value::as_str).map(Box::from).collect()),
             renew_at: meta["annotations"][RENEW_ANNOTATION]
                 .as_str()
                 .and_then(|text| text.parse().ok()),
-            foreign: foreign.into(),
+        };
+        let plain = extra.health.is_ready() && extra.finalizers.is_none() && extra.renew_at.is_none();
+        Some(Self {
+            uid: Uid::of(meta["uid"].as_str()?),
+            version: meta["resourceVersion"].as_str()?.parse().unwrap_or_default(),
+            digest: digester.of_owned(body),
+            extra: (!plain).then(|| Box::new(extra)),
         })
+    }
+
+    /// Whether it is the object with this UID.
+    pub fn has_uid(&self, uid: &str) -> bool {
+        self.uid == Uid::of(uid)
+    }
+
+    /// Of the fields that our manager owns.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Whether it works.
+    pub fn health(&self) -> &Health {
+        self.extra.as_ref().map_or(&Health::Ready, |extra| &extra.health)
+    }
+
+    /// It is being deleted, and these finalizers hold it.
+    pub fn finalizers(&self) -> Option<&[Box<str>]> {
+        self.extra.as_ref()?.finalizers.as_deref()
+    }
+
+    /// When what it holds must be made anew, see [`RENEW_ANNOTATION`].
+    pub fn renew_at(&self) -> Option<Timestamp> {
+        self.extra.as_ref()?.renew_at
     }
 
     /// Whether it is being deleted.
     pub fn is_deleting(&self) -> bool {
-        self.finalizers.is_some()
+        self.finalizers().is_some()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether `self` and `other` are the same to a reconcile; resourceVersion and foreign writes aside.
     pub(super) fn same_as(&self, other: &Self) -> bool {
-        (
-            &self.uid,
-            &self.digest,
-            &self.health,
-            &self.finalizers,
-            self.renew_at,
-        ) == (
-            &other.uid,
-            &other.digest,
-            &other.health,
-            &other.finalizers,
-            other.renew_at,
-        )
+        (self.uid, self.digest, &self.extra) == (other.uid, other.digest, &other.extra)
     }
 
-    /// Whether `self` was read after `other`. Resource versions are decimal numbers that grow.
+    /// Whether `self` was read after `other`.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        let (mine, theirs) = (&self.resource_version, &other.resource_version);
-        (mine.len(), mine) > (theirs.len(), theirs)
+        self.version > other.version
     }
+}
+
+/// Who else owns fields of an object, status aside.
+pub(super) fn foreign_managers(digester: &Digester, body: &Value) -> Vec<String> {
+    let mut foreign: Vec<String> = digest::managed_fields(body)
+        .filter(|entry| {
+            !digest::is_apply_entry(entry, digester.manager()) && entry["subresource"] != "status"
+        })
+        .filter_map(|entry| entry["manager"].as_str().map(str::to_owned))
+        .collect();
+    foreign.sort_unstable();
+    foreign.dedup();
+    foreign
 }
 
 /// The type that is watched: any object, decoded without a schema.

@@ -99,7 +99,7 @@ pub(super) fn decide(
     if live.is_deleting() {
         return Action::Await;
     }
-    if *live.uid != *uid {
+    if !live.has_uid(uid) {
         return Action::Repair;
     }
     let wanted = candidate.wanted;
@@ -109,14 +109,14 @@ pub(super) fn decide(
     if entry.desired != Some(hash) || entry.live.is_none() {
         return Action::Change;
     }
-    if entry.live != Some(live.digest) {
+    if entry.live != Some(live.digest()) {
         return if wanted.mode == Mode::Detect {
             Action::Report
         } else {
             Action::Repair
         };
     }
-    if wanted.recipe.is_some() && live.renew_at.is_none_or(|at| at <= now) {
+    if wanted.recipe.is_some() && live.renew_at().is_none_or(|at| at <= now) {
         return Action::Renew;
     }
     Action::Nothing
@@ -126,7 +126,7 @@ pub(super) fn decide(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{children::Health, digest::Digester};
+    use crate::digest::Digester;
     use serde_json::json;
 
     fn digest(text: &str) -> Digest {
@@ -142,30 +142,30 @@ mod tests {
         }
     }
 
-    fn live(uid: &str, text: &str) -> Child {
-        Child {
-            uid: uid.into(),
-            resource_version: "1".into(),
-            digest: digest(text),
-            health: Health::Ready,
-            applied: true,
-            finalizers: None,
-            renew_at: None,
-            foreign: Box::new([]),
-        }
+    fn body(uid: &str, text: &str) -> serde_json::Value {
+        json!({"metadata": {"uid": uid, "resourceVersion": "1", "managedFields": [
+            {"manager": "m", "operation": "Apply", "fieldsV1": {"f:data": {}}}]}, "data": text})
     }
 
-    fn decided(mode: Mode, live: Option<Child>, uid: Option<&str>, hash: &str) -> Action {
+    fn observed(body: &serde_json::Value) -> Child {
+        Child::observe(&Digester::new("m", "k"), "ConfigMap", body).unwrap()
+    }
+
+    fn live(uid: &str, text: &str) -> Child {
+        observed(&body(uid, text))
+    }
+
+    fn decided(mode: Mode, seen: Option<Child>, uid: Option<&str>, hash: &str) -> Action {
         let wanted = wanted(mode);
         let candidate = Candidate {
             id: wanted.id(None),
             wanted: &wanted,
-            live: live.map(Arc::new),
+            live: seen.map(Arc::new),
         };
         let entry = Entry {
             uid: uid.map(str::to_owned),
             desired: Some(digest("wanted")),
-            live: Some(digest("live")),
+            live: Some(live("1", "live").digest()),
             ..intent(&candidate)
         };
         decide(&candidate, digest(hash), Some(&entry), Timestamp::UNIX_EPOCH)
@@ -219,10 +219,9 @@ mod tests {
 
     #[test]
     fn what_is_being_deleted_is_awaited() {
-        let going = Child {
-            finalizers: Some(Box::new(["f".into()])),
-            ..live("1", "live")
-        };
+        let mut going = body("1", "live");
+        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let going = observed(&going);
         assert_eq!(
             decided(Mode::Enforce, Some(going), Some("1"), "wanted"),
             Action::Await

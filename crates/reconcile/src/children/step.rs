@@ -4,7 +4,7 @@ use super::{
     drift::Drift,
     exact::surplus,
     kinds::Kind,
-    observe::{Address, Child},
+    observe::{Address, Child, foreign_managers},
     plan::{Action, Candidate},
     remove::propagation,
     wanted::Wanted,
@@ -136,10 +136,10 @@ impl Engine {
         self.record(order.key, cluster, &address, child.clone());
         let entry = Entry {
             version: wanted.version().to_owned(),
-            uid: Some(child.uid.to_string()),
+            uid: body["metadata"]["uid"].as_str().map(str::to_owned),
             wave: wanted.wave,
             desired: Some(step.hash),
-            live: Some(child.digest),
+            live: Some(child.digest()),
             orphan: wanted.retain,
             ..step.entry
         };
@@ -207,19 +207,20 @@ impl Engine {
         let child = Child::observe(self.digester(), wanted.kind(), &body);
         let child =
             child.ok_or_else(|| Fault::retry("ApiError", format!("{} has no UID", target.address)))?;
-        let replaced = step.entry.uid.as_deref() != Some(&*child.uid);
-        if !replaced && step.entry.live == Some(child.digest) && target.is_marked(&body) {
+        let replaced = !step.entry.uid.as_deref().is_some_and(|uid| child.has_uid(uid));
+        if !replaced && step.entry.live == Some(child.digest()) && target.is_marked(&body) {
             // A late event, or a list older than our last apply: nobody did anything.
             return Ok(Explained::Same(child));
         }
+        let foreign = foreign_managers(self.digester(), &body);
         let drift = match (replaced, &wanted.recipe) {
-            (true, _) => Some(Drift::replaced(wanted.kind(), name, &child.foreign)),
+            (true, _) => Some(Drift::replaced(wanted.kind(), name, &foreign)),
             (false, Some(_)) => None,
             (false, None) => Drift::between(&wanted.object, &body, self.manager()),
         };
         let beside = || match surplus(&wanted.object, &body, wanted.exacts()).0 {
-            added if added.is_empty() => Drift::taken_over(wanted.kind(), name, &child.foreign),
-            added => Drift::added(wanted.kind(), name, &added, &child.foreign),
+            added if added.is_empty() => Drift::taken_over(wanted.kind(), name, &foreign),
+            added => Drift::added(wanted.kind(), name, &added, &foreign),
         };
         Ok(Explained::Drift(drift.unwrap_or_else(beside)))
     }
@@ -292,7 +293,7 @@ pub(super) fn take_in<S: Store>(
     let Some(child) = child else {
         return Standing::Ready;
     };
-    let standing = match &child.finalizers {
+    let standing = match child.finalizers() {
         Some(finalizers) => {
             let held = finalizers.join(", ");
             report.missing.push(format!(
@@ -300,7 +301,7 @@ pub(super) fn take_in<S: Store>(
             ));
             Standing::Missing
         }
-        None if child.health.is_ready() => Standing::Ready,
+        None if child.health().is_ready() => Standing::Ready,
         None => Standing::Unready,
     };
     report.live.insert(id, child);

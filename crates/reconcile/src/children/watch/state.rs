@@ -1,0 +1,379 @@
+//! What one watch knows: a digest for each child, and who is woken by which. Pure: events go in, keys to wake come out.
+//!
+//! There may be a hundred thousand children in a process, so each place is stored once and each child is small.
+use super::super::observe::{Body, Child};
+use crate::{Key, digest::Digester};
+use kube::{Resource, runtime::watcher::Event};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// `namespace/name`; `/name` for cluster-scoped kinds.
+pub(super) type Place = Arc<str>;
+
+pub(super) fn place(namespace: &str, name: &str) -> Place {
+    [namespace, name].join("/").into()
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    slots: HashMap<Place, Slot>,
+    /// Who is woken when any object comes or goes.
+    crowd: Vec<Arc<Key>>,
+    /// Who is woken when the first list is complete, or fails.
+    waiting: HashSet<Arc<Key>>,
+    synced: bool,
+    /// Why the last try failed.
+    failure: Option<String>,
+    /// Counts lists: what the last one did not show has left the watch.
+    list: u32,
+    /// The newest version that an event of the watch has shown: what is older and not known was missed.
+    newest: u64,
+    missed: u64,
+}
+
+/// A place with its child, or where one is expected.
+#[derive(Default)]
+struct Slot {
+    child: Option<Arc<Child>>,
+    followers: Followers,
+    /// The list that showed it last.
+    list: u32,
+}
+
+/// Nearly always one.
+#[derive(Default)]
+enum Followers {
+    #[default]
+    None,
+    One(Arc<Key>),
+    #[expect(
+        clippy::box_collection,
+        reason = "two words less for each child that has one follower"
+    )]
+    Many(Box<Vec<Arc<Key>>>),
+}
+
+impl Followers {
+    fn as_slice(&self) -> &[Arc<Key>] {
+        match self {
+            Self::None => &[],
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+
+    fn add(&mut self, key: &Arc<Key>) -> bool {
+        if self.as_slice().contains(key) {
+            return false;
+        }
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(key.clone()),
+            Self::One(first) => Self::Many(Box::new(vec![first, key.clone()])),
+            Self::Many(mut keys) => {
+                keys.push(key.clone());
+                Self::Many(keys)
+            }
+        };
+        true
+    }
+
+    fn remove(&mut self, key: &Key) {
+        match self {
+            Self::None => {}
+            Self::One(held) if **held != *key => {}
+            Self::One(_) => *self = Self::None,
+            Self::Many(keys) => {
+                keys.retain(|held| **held != *key);
+                if keys.is_empty() {
+                    *self = Self::None;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// `Ok(false)` until the first list is complete; the key is woken then. `Err`: why the list fails.
+    pub(super) fn synced(&mut self, key: &Arc<Key>) -> Result<bool, String> {
+        if !self.synced {
+            self.waiting.insert(key.clone());
+        }
+        match (&self.failure, self.synced) {
+            (Some(failure), false) => Err(failure.clone()),
+            (_, synced) => Ok(synced),
+        }
+    }
+
+    /// The child at a place. From now on its changes wake the key; the place is returned if that is new.
+    pub(super) fn follow(&mut self, at: &str, key: &Arc<Key>) -> (Option<Arc<Child>>, Option<Place>) {
+        if let Some((place, _)) = self.slots.get_key_value(at) {
+            let place = place.clone();
+            let slot = self.slots.entry(place.clone()).or_default();
+            let new = slot.followers.add(key);
+            return (slot.child.clone(), new.then_some(place));
+        }
+        let place = Place::from(at);
+        let slot = self.slots.entry(place.clone()).or_default();
+        slot.followers.add(key);
+        (None, Some(place))
+    }
+
+    pub(super) fn unfollow(&mut self, at: &Place, key: &Key) {
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.followers.remove(key);
+            self.tidy(at);
+        }
+    }
+
+    /// Drops a place that nobody follows and where nothing is.
+    fn tidy(&mut self, at: &str) {
+        let empty = |slot: &Slot| slot.child.is_none() && slot.followers.as_slice().is_empty();
+        if self.slots.get(at).is_some_and(empty) {
+            self.slots.remove(at);
+        }
+    }
+
+    pub(super) fn join_crowd(&mut self, key: &Arc<Key>) {
+        self.crowd.push(key.clone());
+    }
+
+    pub(super) fn leave_crowd(&mut self, key: &Key) {
+        if let Some(index) = self.crowd.iter().position(|held| **held == *key) {
+            self.crowd.swap_remove(index);
+        }
+    }
+
+    /// Takes over what an own apply answered, so that its event is no news.
+    pub(super) fn record(&mut self, at: &str, child: Child) {
+        let slot = match self.slots.get_mut(at) {
+            Some(slot) => slot,
+            None => self.slots.entry(at.into()).or_default(),
+        };
+        if slot.child.as_ref().is_none_or(|held| child.is_newer_than(held)) {
+            slot.child = Some(Arc::new(child));
+            // A list that began before it was made does not show it: that says nothing.
+            slot.list = self.list;
+        }
+    }
+
+    /// How many children were found changed by a list although a watch should have told.
+    pub(super) fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Takes one event and tells whom to wake.
+    pub(super) fn take(&mut self, digester: &Digester, kind: &str, event: Event<Body>) -> Vec<Arc<Key>> {
+        match event {
+            Event::Init => {
+                self.list = self.list.wrapping_add(1);
+                Vec::new()
+            }
+            Event::InitApply(body) => self.store(digester, kind, &body, true),
+            Event::Apply(body) => self.store(digester, kind, &body, false),
+            Event::Delete(body) => {
+                let at = place_of(&body);
+                self.forget(&at)
+            }
+            Event::InitDone => self.finish_list(),
+        }
+    }
+
+    /// A first failure is worth telling those who wait for the list.
+    pub(super) fn fail(&mut self, failure: String) -> Vec<Arc<Key>> {
+        let first = self.failure.replace(failure).is_none();
+        if first && !self.synced {
+            self.waiting.iter().cloned().collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn store(&mut self, digester: &Digester, kind: &str, body: &Body, listed: bool) -> Vec<Arc<Key>> {
+        let Some(child) = Child::observe(digester, kind, &body.value) else {
+            return Vec::new();
+        };
+        let at = place_of(body);
+        let slot = match self.slots.get_mut(&*at) {
+            Some(slot) => slot,
+            None => self.slots.entry(at.clone()).or_default(),
+        };
+        slot.list = self.list;
+        let held = slot.child.as_ref();
+        if !listed && held.is_some_and(|held| held.is_newer_than(&child)) {
+            return Vec::new();
+        }
+        let (arrived, news) = (held.is_none(), held.is_none_or(|held| !held.same_as(&child)));
+        if listed {
+            self.missed += u64::from(self.synced && news && child.version() <= self.newest);
+        } else {
+            self.newest = self.newest.max(child.version());
+        }
+        slot.child = Some(Arc::new(child));
+        match news {
+            true => self.whom(&at, arrived),
+            false => Vec::new(),
+        }
+    }
+
+    fn forget(&mut self, at: &str) -> Vec<Arc<Key>> {
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.child = None;
+        }
+        let keys = self.whom(at, true);
+        self.tidy(at);
+        keys
+    }
+
+    /// A complete list: what it did not show has left the watch.
+    fn finish_list(&mut self) -> Vec<Arc<Key>> {
+        let lost = |slot: &Slot| slot.child.is_some() && slot.list != self.list;
+        let lost: Vec<Place> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| lost(slot))
+            .map(|(place, _)| place.clone())
+            .collect();
+        let mut keys: Vec<Arc<Key>> = lost.iter().flat_map(|place| self.forget(place)).collect();
+        self.failure = None;
+        self.synced = true;
+        keys.extend(self.waiting.drain());
+        keys
+    }
+
+    /// Those who follow a child; on arrivals and departures the crowd too.
+    fn whom(&self, at: &str, all: bool) -> Vec<Arc<Key>> {
+        let followers = self
+            .slots
+            .get(at)
+            .map_or(&[][..], |slot| slot.followers.as_slice());
+        let crowd = self.crowd.iter().filter(|_| all && self.synced);
+        followers.iter().chain(crowd).cloned().collect()
+    }
+}
+
+fn place_of(body: &Body) -> Place {
+    let meta = body.meta();
+    place(
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    struct Subject {
+        state: State,
+        key: Arc<Key>,
+    }
+
+    impl Subject {
+        fn new() -> Self {
+            Self {
+                state: State::default(),
+                key: Arc::new(Key::new("X", "a", "x")),
+            }
+        }
+        fn take(&mut self, event: Event<Body>) -> usize {
+            self.state
+                .take(&Digester::new("m", "k"), "ConfigMap", event)
+                .len()
+        }
+        fn list(&mut self, bodies: &[Body]) -> usize {
+            self.take(Event::Init);
+            let woken: usize = bodies
+                .iter()
+                .map(|body| self.take(Event::InitApply(body.clone())))
+                .sum();
+            woken + self.take(Event::InitDone)
+        }
+        fn follow(&mut self, name: &str) -> Option<Arc<Child>> {
+            self.state.follow(&place("a", name), &self.key).0
+        }
+    }
+
+    fn body(name: &str, version: u64, value: &str) -> Body {
+        let text = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": value}, "metadata": {
+            "namespace": "a", "name": name, "uid": "6a2bd2c5-3b8e-4a54-a1d8-60b2b7a7e0c1",
+            "resourceVersion": version.to_string(),
+            "managedFields": [{"manager": "m", "operation": "Apply", "fieldsV1": {"f:data": {"f:k": {}}}}]}});
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn a_follower_is_woken_by_changes_of_what_is_ours_only() {
+        let mut it = Subject::new();
+        it.list(&[body("c", 1, "v")]);
+        assert!(it.follow("c").is_some());
+        assert_eq!(
+            it.take(Event::Apply(body("c", 2, "v"))),
+            0,
+            "another version, the same fields"
+        );
+        assert_eq!(it.take(Event::Apply(body("c", 3, "w"))), 1);
+        assert_eq!(it.take(Event::Apply(body("c", 2, "v"))), 0, "old news");
+    }
+
+    #[test]
+    fn an_own_apply_is_no_news() {
+        let mut it = Subject::new();
+        it.list(&[]);
+        it.follow("c");
+        let child = Child::observe(&Digester::new("m", "k"), "ConfigMap", &body("c", 5, "v").value).unwrap();
+        it.state.record("a/c", child);
+        assert_eq!(it.take(Event::Apply(body("c", 5, "v"))), 0);
+    }
+
+    #[test]
+    fn only_a_complete_list_makes_a_child_leave() {
+        let mut it = Subject::new();
+        it.list(&[body("c", 1, "v"), body("d", 1, "v")]);
+        it.follow("c");
+        it.take(Event::Init);
+        it.take(Event::InitApply(body("d", 1, "v")));
+        assert!(it.follow("c").is_some());
+        assert_eq!(it.take(Event::InitDone), 1);
+        assert!(it.follow("c").is_none());
+    }
+
+    #[test]
+    fn what_a_list_shows_and_the_watch_had_passed_over_is_counted_as_missed() {
+        let mut it = Subject::new();
+        it.list(&[body("c", 1, "v"), body("d", 1, "v")]);
+        it.take(Event::Apply(body("d", 9, "w")));
+        it.list(&[body("c", 5, "changed"), body("d", 9, "w")]);
+        assert_eq!(it.state.take_missed(), 1);
+        it.list(&[body("c", 10, "later"), body("d", 9, "w")]);
+        assert_eq!(
+            it.state.take_missed(),
+            0,
+            "it may have happened while no watch was open"
+        );
+    }
+
+    #[test]
+    fn places_that_nobody_follows_and_that_are_empty_are_forgotten() {
+        let mut it = Subject::new();
+        it.list(&[]);
+        let (_, place) = it.state.follow("a/c", &it.key.clone());
+        let (place, key) = (place.unwrap(), it.key.clone());
+        assert!(it.state.follow("a/c", &key).1.is_none(), "followed already");
+        it.state.unfollow(&place, &key);
+        assert!(it.state.slots.is_empty());
+    }
+
+    #[test]
+    fn the_crowd_is_woken_by_arrivals_and_departures_after_the_first_list() {
+        let mut it = Subject::new();
+        it.state.join_crowd(&it.key.clone());
+        assert_eq!(it.list(&[body("c", 1, "v")]), 0);
+        assert_eq!(it.take(Event::Apply(body("d", 2, "v"))), 1);
+        assert_eq!(it.take(Event::Apply(body("d", 3, "w"))), 0);
+        assert_eq!(it.take(Event::Delete(body("d", 4, "w"))), 1);
+    }
+}
