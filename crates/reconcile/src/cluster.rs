@@ -74,13 +74,15 @@ impl Connection {
     /// To the cluster that this process is configured for: `KUBECONFIG`, else the service account of its pod, whose
     /// token and CA are read again when they are renewed.
     pub async fn infer(user_agent: &str) -> Result<Self, Fault> {
+        Self::infer_within(&Environment::default(), user_agent).await
+    }
+
+    /// [`Connection::infer`], in other surroundings.
+    pub async fn infer_within(environment: &Environment, user_agent: &str) -> Result<Self, Fault> {
         let config = Config::infer().await.map_err(|error| {
             Fault::invalid("InvalidKubeconfig", format!("find the platform cluster: {error}"))
         })?;
-        Self::from_config(
-            &Environment::default(),
-            kubeconfig::with_user_agent(config, user_agent)?,
-        )
+        Self::from_config(environment, kubeconfig::with_user_agent(config, user_agent)?)
     }
 
     fn from_config(environment: &Environment, config: Config) -> Result<Self, Fault> {

@@ -25,6 +25,16 @@ impl Environment {
         }
     }
 
+    /// That of the real process, without the permission to write: for tools that look.
+    pub fn read_only() -> Self {
+        let environment = Self {
+            gate: Gate::new(),
+            ..Self::default()
+        };
+        environment.gate.close();
+        environment
+    }
+
     /// The wall clock: for what people read and for expiry dates, never for leadership.
     pub fn now(&self) -> Timestamp {
         (self.clock)()

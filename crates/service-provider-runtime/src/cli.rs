@@ -1,16 +1,20 @@
 //! The command line of a provider (contract §3): `init`, `run`, and `rbac` for its owner.
-use crate::{Process, provider::ServiceProvider, rbac};
+use crate::{Process, provider::ServiceProvider, rbac, serving};
 use clap::{ArgAction, Parser, Subcommand};
+use kube::Resource;
 use openmcp_api::keys::env;
 use openmcp_reconcile::{
-    Fault,
+    Environment, Fault, Key,
     admin::{self, Readiness},
     cluster::Connection,
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// `explain` waits for the platform's answers so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A service provider of an openMCP platform.
 #[derive(Debug, Parser)]
@@ -47,7 +51,7 @@ struct Cli {
     pod_ip: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 enum Command {
     /// Install definitions and register kinds, then end.
     Init,
@@ -55,6 +59,12 @@ enum Command {
     Run,
     /// Print the ClusterRoles that the provider needs on the platform, and end.
     Rbac,
+    /// Tell what a pass over a service object would see and do: its inputs, clusters and objects, pending drift, who
+    /// blocks, and the next attempt. Reads with your KUBECONFIG for the platform; writes nothing.
+    Explain {
+        /// The service object, as `namespace/name` on the onboarding cluster.
+        object: String,
+    },
 }
 
 /// The whole `main` of a provider.
@@ -77,6 +87,8 @@ pub fn main<P: ServiceProvider>(provider: P) -> ExitCode {
 enum MainError {
     #[error("--provider-name is needed: the name of the ServiceProvider object")]
     NoName,
+    #[error("{0:?} is no service object: it must be `namespace/name`")]
+    Object(String),
     #[error("print the ClusterRoles")]
     Rbac(#[from] serde_yaml::Error),
     #[error("start the process")]
@@ -97,12 +109,19 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
         print!("{}", rbac::manifest::<P>(&cli.provider_name)?);
         return Ok(());
     }
-    start_log(&cli.verbosity);
+    start_log(match cli.command {
+        Command::Explain { .. } => "ERROR",
+        _ => &cli.verbosity,
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let ended = on_signal(shutdown.clone())?;
-        let result = match cli.command {
+        let result = match &cli.command {
+            Command::Explain { object } => tokio::select! {
+                result = explain(provider, cli, object) => result,
+                () = shutdown.cancelled() => Ok(()),
+            },
             Command::Init => tokio::select! {
                 result = init::<P>(cli) => result,
                 () = shutdown.cancelled() => Err(Fault::retry("Interrupted", "init was interrupted").into()),
@@ -112,6 +131,33 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
         ended.abort();
         result
     })
+}
+
+async fn explain<P: ServiceProvider>(provider: P, cli: &Cli, object: &str) -> Result<(), MainError> {
+    let (namespace, name) = object
+        .split_once('/')
+        .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'))
+        .ok_or_else(|| MainError::Object(object.to_owned()))?;
+    let process = Process {
+        platform: Connection::infer_within(&Environment::read_only(), &Process::user_agent("explain"))
+            .await?,
+        ..process(cli, Readiness::default()).await?
+    };
+    let (platform, home) = (process.platform.client(), process.namespace.clone());
+    let told = tokio::time::timeout(PATIENCE, process.explain(provider, namespace, name)).await;
+    let told = told.map_err(|_elapsed| {
+        Fault::retry(
+            "Unreachable",
+            format!("the platform and the onboarding cluster did not answer within {PATIENCE:?}"),
+        )
+    })??;
+    println!("{told}");
+    let key = Key::new(P::Api::kind(&()).into_owned().leak(), namespace, name);
+    println!(
+        "{}",
+        serving::next_attempt(platform, &home, &cli.provider_name, &key).await?
+    );
+    Ok(())
 }
 
 async fn init<P: ServiceProvider>(cli: &Cli) -> Result<(), MainError> {

@@ -5,6 +5,7 @@
 //! still runs, for it may hold finalizers; then workloads, credentials, configuration, namespaces; then the access;
 //! then the Inventory. Each pass goes as far as it can, and starts from what is recorded: a restart loses nothing.
 mod domain;
+mod policy;
 
 use crate::{
     access::{ClusterName, Owner, Reached},
@@ -17,9 +18,12 @@ use crate::{
 use openmcp_api::{Inventory as Stored, names};
 use openmcp_reconcile::{
     Fault, Key,
-    children::{Cluster, Wave},
+    apply::Mark,
+    children::{Cluster, TearDown, Wave},
+    fault::Class,
     inventory::{Entry, Id, Inventory, Store},
 };
+use policy::{Policy, Receipt};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -41,12 +45,38 @@ pub(crate) async fn run<P: ServiceProvider>(world: &World<P>, key: &Key) -> Resu
         .await
 }
 
+/// Whether objects of the tenant block the deletion, as far as the clusters can be reached.
+pub(crate) async fn blockers<P: ServiceProvider>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    reached: &[Reached],
+) -> Result<(), Stop> {
+    let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
+    let Some(stored) = world.inventories.load(&owner.namespace, &name).await? else {
+        return Ok(());
+    };
+    let of = stored.spec.owner.clone();
+    let record = world
+        .inventories
+        .record(&owner.namespace, &name, of, Some(stored));
+    let reached = reached
+        .iter()
+        .map(|it| (it.name.to_string(), it.clone()))
+        .collect();
+    domain::check(world, owner, &reached, record.entries().iter()).await
+}
+
 /// Removes everything that an Inventory lists, then the Inventory.
 pub(crate) async fn tear_down<P: ServiceProvider>(
     world: &World<P>,
     owner: &Owner<'_>,
     stored: Arc<Stored>,
 ) -> Result<(), Stop> {
+    let policy = Policy::of(&stored)?;
+    let mut receipt = match policy {
+        Policy::Delete => None,
+        _ => Some(Receipt::open(world, owner, &stored, policy).await?),
+    };
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
     let of = stored.spec.owner.clone();
     let mark = mark(&of.uid);
@@ -55,39 +85,145 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
         .record(&owner.namespace, &name, of, Some(stored));
     let mut inventory = Inventory::new(&record, record.entries());
     let mut reached = BTreeMap::new();
-    reach_recorded(world, owner, &mut inventory, &mut reached).await?;
-    let clusters: BTreeMap<String, Cluster> = reached
-        .iter()
-        .map(|(name, reached)| (name.clone(), reached.cluster.clone()))
-        .collect();
-    domain::check(world, owner, &reached, inventory.entries().values()).await?;
-    let (custom, rest) = phases(inventory.entries().values());
-    for groups in [vec![custom], rest] {
-        if groups.iter().all(Vec::is_empty) {
-            continue;
-        }
-        // Somebody may have made one meanwhile: the definitions take all their objects with them.
-        domain::check(world, owner, &reached, inventory.entries().values()).await?;
-        let torn = world
-            .engine
-            .tear_down(owner.key, &clusters, &mark, groups, &mut inventory)
+    for (cluster, fault) in reach_each(world, owner, &mut inventory, &mut reached).await? {
+        let Some(receipt) = receipt.as_mut().filter(|_| policy == Policy::Force) else {
+            return Err(fault.into());
+        };
+        receipt
+            .note(&[format!("what is on {cluster} was left: {fault}")])
             .await?;
-        for id in &torn.foreign {
-            tracing::warn!(key = %owner.key, "{id} does not bear our marks any more: it was left alone");
-        }
-        if !torn.waiting.is_empty() {
-            let message = format!("waiting until these are gone: {}", listed(&torn.waiting));
-            return Err(if torn.unwatched {
-                Stop::Fault(Fault::retry("DeletingObjects", message))
-            } else {
-                Stop::wait("DeletingObjects", message)
-            });
-        }
+        strike_all(&mut inventory, &cluster).await?;
+    }
+    let scene = Scene {
+        world,
+        owner,
+        mark: &mark,
+        clusters: reached
+            .iter()
+            .map(|(name, reached)| (name.clone(), reached.cluster.clone()))
+            .collect(),
+        reached,
+    };
+    match policy {
+        Policy::Delete => scene.delete(&mut inventory, None).await?,
+        Policy::Orphan => scene.orphan(&mut inventory).await?,
+        Policy::Force => scene.delete(&mut inventory, receipt.as_mut()).await?,
     }
     drop(inventory);
     match record.stored() {
         Some(stored) => Ok(world.inventories.remove(&stored).await?),
         None => Ok(()),
+    }
+}
+
+/// What the removal of one owner's objects works with.
+struct Scene<'a, P: ServiceProvider> {
+    world: &'a World<P>,
+    owner: &'a Owner<'a>,
+    mark: &'a Mark,
+    clusters: BTreeMap<String, Cluster>,
+    reached: BTreeMap<String, Reached>,
+}
+
+impl<P: ServiceProvider> Scene<'_, P> {
+    /// In the usual order. By force, with a receipt, nothing blocks it and no finalizer holds it.
+    async fn delete<S: Store>(
+        &self,
+        inventory: &mut Inventory<'_, S>,
+        mut force: Option<&mut Receipt>,
+    ) -> Result<(), Stop> {
+        let Self { world, owner, .. } = self;
+        if force.is_none() {
+            domain::check(world, owner, &self.reached, inventory.entries().values()).await?;
+        }
+        let (custom, rest) = phases(inventory.entries().values());
+        for groups in [vec![custom], rest] {
+            if groups.iter().all(Vec::is_empty) {
+                continue;
+            }
+            if force.is_none() {
+                // Somebody may have made one meanwhile: the definitions take all their objects with them.
+                domain::check(world, owner, &self.reached, inventory.entries().values()).await?;
+            }
+            let torn = self.tear(groups, inventory).await?;
+            if torn.waiting.is_empty() {
+                continue;
+            }
+            if let Some(receipt) = &mut force {
+                let stripped = self.strip(inventory).await?;
+                receipt.note(&stripped).await?;
+            }
+            return Err(waiting(&torn));
+        }
+        Ok(())
+    }
+
+    /// Everything stays, without our marks.
+    async fn orphan<S: Store>(&self, inventory: &mut Inventory<'_, S>) -> Result<(), Stop> {
+        let entries: Vec<Entry> = inventory.entries().values().cloned().collect();
+        for entry in &entries {
+            inventory.record(Entry {
+                orphan: true,
+                ..entry.clone()
+            });
+        }
+        let all = entries.into_iter().map(|entry| entry.id).collect();
+        let torn = self.tear(vec![all], inventory).await?;
+        match torn.waiting.is_empty() {
+            true => Ok(()),
+            false => Err(waiting(&torn)),
+        }
+    }
+
+    async fn tear<S: Store>(
+        &self,
+        groups: Vec<Vec<Id>>,
+        inventory: &mut Inventory<'_, S>,
+    ) -> Result<TearDown, Fault> {
+        let torn = self
+            .world
+            .engine
+            .tear_down(self.owner.key, &self.clusters, self.mark, groups, inventory)
+            .await?;
+        for id in &torn.foreign {
+            tracing::warn!(key = %self.owner.key, "{id} does not bear our marks any more: it was left alone");
+        }
+        Ok(torn)
+    }
+
+    /// Takes the finalizers off what is being deleted, and off the objects of definitions that are. Returns what was
+    /// done, for the receipt.
+    async fn strip<S: Store>(&self, inventory: &Inventory<'_, S>) -> Result<Vec<String>, Fault> {
+        let mut done = Vec::new();
+        for entry in inventory.entries().values() {
+            let Some(cluster) = self.clusters.get(&entry.id.cluster) else {
+                continue;
+            };
+            if let Some(reached) = self
+                .reached
+                .get(&entry.id.cluster)
+                .filter(|_| domain::is_definition(entry))
+            {
+                done.extend(domain::strip(reached, entry).await?);
+            }
+            done.extend(
+                self.world
+                    .engine
+                    .strip_finalizers(cluster, self.mark, entry)
+                    .await?,
+            );
+        }
+        done.iter()
+            .for_each(|line| tracing::warn!(key = %self.owner.key, "by force: {line}"));
+        Ok(done)
+    }
+}
+
+fn waiting(torn: &TearDown) -> Stop {
+    let message = format!("waiting until these are gone: {}", listed(&torn.waiting));
+    match torn.unwatched {
+        true => Stop::Fault(Fault::retry("DeletingObjects", message)),
+        false => Stop::wait("DeletingObjects", message),
     }
 }
 
@@ -99,20 +235,26 @@ pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
     inventory: &mut Inventory<'_, S>,
     reached: &mut BTreeMap<String, Reached>,
 ) -> Result<(), Fault> {
+    let failed = reach_each(world, owner, inventory, reached).await?;
+    failed.into_iter().next().map_or(Ok(()), |(_, fault)| Err(fault))
+}
+
+/// As [`reach_recorded`]; the clusters that cannot be reached are returned with the reason.
+async fn reach_each<P: ServiceProvider, S: Store>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    inventory: &mut Inventory<'_, S>,
+    reached: &mut BTreeMap<String, Reached>,
+) -> Result<Vec<(String, Fault)>, Fault> {
     let recorded: BTreeSet<String> = inventory.entries().keys().map(|id| id.cluster.clone()).collect();
-    for cluster in recorded
-        .iter()
-        .filter(|name| !reached.contains_key(*name))
-        .cloned()
-        .collect::<Vec<_>>()
-    {
-        let name: ClusterName = cluster.parse().map_err(|error| {
-            Fault::new(
-                openmcp_reconcile::fault::Class::Bug,
-                "UnknownCluster",
-                format!("{error}"),
-            )
-        })?;
+    let mut failed = Vec::new();
+    for cluster in recorded {
+        if reached.contains_key(&cluster) {
+            continue;
+        }
+        let name: ClusterName = cluster
+            .parse()
+            .map_err(|error| Fault::new(Class::Bug, "UnknownCluster", format!("{error}")))?;
         if world.requests.is_gone(&name).await? {
             tracing::info!(key = %owner.key, %name, "the cluster is gone, and with it what was on it");
             strike_all(inventory, &cluster).await?;
@@ -125,11 +267,11 @@ pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
         };
         match world.requests.reach(owner, name, &rights).await {
             Ok(found) => drop(reached.insert(cluster, found)),
-            Err(Stop::Fault(fault)) => return Err(fault),
-            Err(stop) => return Err(Fault::retry(stop.reason(), stop.message().to_owned())),
+            Err(Stop::Fault(fault)) => failed.push((cluster, fault)),
+            Err(stop) => failed.push((cluster, Fault::retry(stop.reason(), stop.message().to_owned()))),
         }
     }
-    Ok(())
+    Ok(failed)
 }
 
 async fn strike_all<S: Store>(inventory: &mut Inventory<'_, S>, cluster: &str) -> Result<(), Fault> {

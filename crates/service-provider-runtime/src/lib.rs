@@ -73,6 +73,7 @@ mod process;
 mod provider;
 mod rbac;
 mod run;
+mod serving;
 mod setup;
 mod singles;
 mod status;

@@ -2,10 +2,12 @@
 //! clusters → apply and observe → status. One module and one error enum a step; this one knows only their order.
 mod apply;
 mod compute;
+mod explain;
 pub(crate) mod operation;
 mod read;
 
 pub(crate) use apply::{Applied, mark};
+pub(crate) use explain::explain;
 
 use crate::{
     access::Owner,
@@ -68,6 +70,8 @@ impl<P: ServiceProvider> Pipeline<P> {
         let owner = Owner::new(key);
         self.finish_former(&owner, object).await?;
         let config = read::inputs(world, key)?;
+        // Before anything is asked for or made: a wrong wish is told at once, and changes nothing.
+        let desired = compute::desired(world, key, object, &config).await?;
         if !object.finalizers().contains(&world.names.finalizer) {
             let api = world.objects_in(&key.namespace);
             object::add_finalizer(&api, object, &world.names.finalizer).await?;
@@ -79,7 +83,6 @@ impl<P: ServiceProvider> Pipeline<P> {
             let workload = world.requests.workload_cluster(&owner).await?;
             reached.push(world.requests.reach(&owner, workload, rights).await?);
         }
-        let desired = compute::desired(world, key, object, &config).await?;
         apply::apply(world, &owner, object, desired, reached).await
     }
 

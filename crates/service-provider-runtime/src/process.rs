@@ -2,8 +2,8 @@
 //!
 //! The command line makes one of its flags; a simulation makes as many as it likes. Everything that runs is a task of
 //! the tokio runtime that it is called in: dropping that runtime is what `kill -9` is to a real process.
-use crate::{provider::ServiceProvider, run, setup, world::Names};
-use openmcp_reconcile::{Fault, admin::Readiness, cluster::Connection, lease::Lease};
+use crate::{pipeline, provider::ServiceProvider, run, setup, world::Names};
+use openmcp_reconcile::{Fault, Key, admin::Readiness, cluster::Connection, lease::Lease};
 use tokio_util::sync::CancellationToken;
 
 /// One process of a provider.
@@ -35,6 +35,21 @@ impl Process {
         setup::init::<P>(&self.platform, &names).await
     }
 
+    /// Tells what a pass over the service object would see and do. `platform` must be a connection that does not write.
+    pub async fn explain<P: ServiceProvider>(
+        self,
+        provider: P,
+        namespace: &str,
+        name: &str,
+    ) -> Result<String, Fault> {
+        let names = Names::of::<P>(&self.provider, &self.namespace);
+        let stop = CancellationToken::new();
+        let _stopped = stop.clone().drop_guard();
+        let key = Key::new(names.kind, namespace, name);
+        let (_idle, world) = run::warm(provider, names, &self.platform, &self.readiness, &stop).await?;
+        pipeline::explain(&world, &key).await
+    }
+
     /// Serves until `shutdown`, or until leadership is lost, which is an error.
     pub async fn run<P: ServiceProvider>(
         self,
@@ -46,14 +61,20 @@ impl Process {
             platform, readiness, ..
         } = self;
         if !self.leader_elect {
-            return run::run(provider, names, platform, readiness, shutdown).await;
+            let warm = run::warm(provider, names, &platform, &readiness, &shutdown).await?;
+            run::serve(warm, shutdown).await;
+            return Ok(());
         }
         let lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*self.pod)
             .within(platform.environment());
-        match lease.acquire(platform.client(), &shutdown).await {
+        // While it waits to lead, its caches are warm already (runtime design §8).
+        let warm = run::warm(provider, names, &platform, &readiness, &shutdown);
+        let lead = lease.acquire(platform.client(), &shutdown);
+        let (warm, guard) = tokio::join!(warm, lead);
+        match guard {
             Some(guard) => {
-                let work = run::run(provider, names, platform, readiness, shutdown);
-                guard.keep(work).await?
+                let warm = warm?;
+                guard.keep(run::serve(warm, shutdown)).await
             }
             None => Ok(()),
         }

@@ -24,6 +24,7 @@ use openmcp_reconcile::{
     controller::Handle,
     digest::Digester,
     events::Recorder,
+    fault::Class,
     watch::{self, Change, Store},
 };
 use serde::de::DeserializeOwned;
@@ -60,23 +61,39 @@ impl Bell {
     }
 }
 
-/// Serves until `shutdown`.
-pub(crate) async fn run<P: ServiceProvider>(
+/// Between two tries to get at the onboarding cluster.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A controller with everything that its passes need.
+pub(crate) type Warm<P> = (Controller, Arc<World<P>>);
+
+/// Connects, starts the watches and waits for their first lists. Nothing is reconciled yet.
+pub(crate) async fn warm<P: ServiceProvider>(
     provider: P,
     names: Names,
-    platform: Connection,
-    readiness: Readiness,
-    shutdown: CancellationToken,
-) -> Result<(), Fault> {
+    platform: &Connection,
+    readiness: &Readiness,
+    shutdown: &CancellationToken,
+) -> Result<Warm<P>, Fault> {
     readiness.wait_for(ONBOARDING);
     readiness.wait_for(CACHES);
     let static_access = Onboarding::new(
-        &platform,
+        platform,
         &names,
         "onboarding-run",
         onboarding::run_rules(&names.group, &P::Api::plural(&())),
     );
-    let onboarding = static_access.connect(&names.user_agent()).await?;
+    let onboarding = loop {
+        match static_access.connect(&names.user_agent()).await {
+            Ok(onboarding) => break onboarding,
+            // Also while this process stands by: then it may not ask, and the leader does.
+            Err(fault) if matches!(fault.class, Class::Retry | Class::Unreachable) => {
+                tracing::warn!("{fault}");
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(fault) => return Err(fault),
+        }
+    };
     readiness.done(ONBOARDING);
     tokio::spawn(static_access.keep(onboarding.clone(), shutdown.clone()));
     // Unknown to tenants, and as old as the installation.
@@ -85,24 +102,21 @@ pub(crate) async fn run<P: ServiceProvider>(
         .await?
         .ok_or_else(|| Fault::retry("ClusterStarting", "the platform cluster has no kube-system yet"))?;
     let controller = Controller::new(names.provider, Limits::default());
-    let world = Arc::new(build(
-        provider,
-        names,
-        &platform,
-        &onboarding,
-        &secret,
-        controller.handle(),
-        &shutdown,
-    ));
+    let handle = controller.handle();
+    let world = build(provider, names, platform, &onboarding, &secret, handle, shutdown);
     synced(&world).await;
     readiness.done(CACHES);
+    Ok((controller, Arc::new(world)))
+}
+
+/// Reconciles until `shutdown`.
+pub(crate) async fn serve<P: ServiceProvider>((controller, world): Warm<P>, shutdown: CancellationToken) {
     tracing::info!(
         provider = world.names.provider,
         kind = world.names.kind,
         "serving"
     );
     controller.run(Arc::new(Pipeline(world)), shutdown).await;
-    Ok(())
 }
 
 fn build<P: ServiceProvider>(

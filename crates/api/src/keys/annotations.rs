@@ -22,3 +22,11 @@ pub const LOCAL_ACCESS: &str = "clusters.open-control-plane.io/local-access";
 pub const PROMETHEUS_SCRAPE: &str = "prometheus.io/scrape";
 pub const PROMETHEUS_PATH: &str = "prometheus.io/path";
 pub const PROMETHEUS_PORT: &str = "prometheus.io/port";
+
+/// On an Inventory, by a platform owner: what becomes of the objects when the service object is deleted. `Delete`
+/// (as without it), `Orphan` or `Force`.
+pub const DELETION_POLICY: &str = "runtime.openmcp.cloud/deletion-policy";
+/// On a receipt: the field managers that asked for the policy.
+pub const RECEIPT_ASKED_BY: &str = "runtime.openmcp.cloud/asked-by";
+/// On a receipt: what was done, a line each.
+pub const RECEIPT_NOTES: &str = "runtime.openmcp.cloud/notes";

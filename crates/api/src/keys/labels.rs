@@ -72,6 +72,8 @@ pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
 pub const RUNTIME_OWNER: &str = "runtime.openmcp.cloud/owner";
 /// On what a service provider made with our runtime: which provider made it.
 pub const RUNTIME_PROVIDER: &str = "runtime.openmcp.cloud/provider";
+/// On a receipt, a copy of an Inventory: the policy by which its objects were given up.
+pub const RUNTIME_RECEIPT: &str = "runtime.openmcp.cloud/receipt";
 
 /// The value that switches a label on.
 pub const TRUE: &str = "true";

@@ -111,7 +111,7 @@ pub struct Engine {
 /// What the steps of one convergence share.
 pub(super) struct Scene<'a, M> {
     pub(super) order: &'a Convergence<'a>,
-    kinds: HashMap<(String, String, String), Kind>,
+    pub(super) kinds: HashMap<(String, String, String), Kind>,
     pub(super) maker: &'a M,
 }
 
@@ -216,7 +216,7 @@ impl Engine {
     }
 
     /// How each wanted kind is served where it is wanted.
-    async fn resolve(
+    pub(super) async fn resolve(
         &self,
         order: &Convergence<'_>,
     ) -> Result<HashMap<(String, String, String), Kind>, Fault> {
@@ -249,7 +249,7 @@ impl Engine {
     }
 
     /// Takes the watches that are needed, gives back the others, and tells whether all have listed.
-    fn watches_ready<S: Store, M>(
+    pub(super) fn watches_ready<S: Store, M>(
         &self,
         scene: &Scene<'_, M>,
         inventory: &Inventory<'_, S>,
@@ -285,7 +285,7 @@ impl Engine {
         Ok(report.reading.is_empty())
     }
 
-    fn candidates<'a, M>(&self, scene: &Scene<'a, M>) -> Result<Vec<Candidate<'a>>, Fault> {
+    pub(super) fn candidates<'a, M>(&self, scene: &Scene<'a, M>) -> Result<Vec<Candidate<'a>>, Fault> {
         let mut seen = BTreeMap::new();
         let mut candidates = Vec::with_capacity(scene.order.wanted.len());
         for wanted in &scene.order.wanted {
@@ -308,7 +308,7 @@ impl Engine {
     }
 
     /// The hash of what is wanted: the object, and what a maker completes it from.
-    fn hash<S: Store>(&self, wanted: &Wanted, inventory: &Inventory<'_, S>) -> Digest {
+    pub(super) fn hash<S: Store>(&self, wanted: &Wanted, inventory: &Inventory<'_, S>) -> Digest {
         let digester = self.children.digester();
         let Some(recipe) = &wanted.recipe else {
             return digester.of_value(&wanted.object);

@@ -3,7 +3,10 @@ use super::{
     kinds::Kind,
     kstatus::{self, Health},
 };
-use crate::digest::{self, Digest, Digester};
+use crate::{
+    digest::{self, Digest, Digester},
+    inventory::Id,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, core::DynamicResourceScope, discovery::ApiResource};
@@ -22,6 +25,17 @@ pub struct Address {
     /// Empty for cluster-scoped objects.
     pub namespace: String,
     pub name: String,
+}
+
+impl Id {
+    /// Where it is, on a cluster that serves its kind so.
+    pub(crate) fn at(&self, kind: &Kind) -> Address {
+        Address {
+            kind: kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Address {

@@ -4,7 +4,6 @@
 //! never deleted.
 use super::{
     converge::Engine,
-    observe::Address,
     wanted::Wave,
     watch::{Cluster, Scope},
 };
@@ -136,11 +135,7 @@ impl Engine {
         let lease = self.lease(key, cluster, &kind, Scope::Marked);
         let watched = lease.follow(&entry.id.namespace, &entry.id.name).is_some();
         let synced = lease.synced() == Ok(true);
-        let address = Address {
-            kind,
-            namespace: entry.id.namespace.clone(),
-            name: entry.id.name.clone(),
-        };
+        let address = entry.id.at(&kind);
         let target = Target {
             client: &cluster.client,
             address: &address,
@@ -150,6 +145,32 @@ impl Engine {
         let removal = target.remove(entry).await?;
         *unwatched |= synced && !watched && matches!(removal, Removal::Waiting(_));
         Ok(removal)
+    }
+}
+
+impl Engine {
+    /// Takes the finalizers off an object of ours that is being deleted: by force, when nobody is left to do what they
+    /// stand for. Returns what was done.
+    pub async fn strip_finalizers(
+        &self,
+        cluster: &Cluster,
+        mark: &Mark,
+        entry: &Entry,
+    ) -> Result<Option<String>, Fault> {
+        let (identity, client) = (&cluster.identity, &cluster.client);
+        let kind = self
+            .kinds()
+            .resolve(client, identity, &entry.api_version(), &entry.id.kind)
+            .await?;
+        let Some(kind) = kind else { return Ok(None) };
+        let address = entry.id.at(&kind);
+        let target = Target {
+            client,
+            address: &address,
+            manager: self.manager(),
+            mark,
+        };
+        target.strip(entry).await
     }
 }
 
@@ -167,6 +188,23 @@ async fn gone_with_its_kind(cluster: &Cluster, entry: &Entry) -> Result<Removal,
 }
 
 impl Target<'_> {
+    async fn strip(&self, entry: &Entry) -> Result<Option<String>, Fault> {
+        let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
+            return Ok(None);
+        };
+        let ours = entry.uid.as_deref() == meta["metadata"]["uid"].as_str();
+        let Some(Removal::Waiting(finalizers)) = terminating(&meta).filter(|_| ours) else {
+            return Ok(None);
+        };
+        if finalizers.is_empty() {
+            return Ok(None);
+        }
+        let remove = serde_json::json!({"op": "remove", "path": "/metadata/finalizers"});
+        self.trim(&meta, vec![remove]).await?;
+        let finalizers = finalizers.join(", ");
+        Ok(Some(format!("took finalizers {finalizers} off {}", self.address)))
+    }
+
     async fn remove(&self, entry: &Entry) -> Result<Removal, Fault> {
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
             return Ok(Removal::Gone);

@@ -88,11 +88,7 @@ impl Engine {
             Some(kind) => kind.clone(),
             None => self.served(cluster, wanted).await?,
         };
-        let address = Address {
-            kind,
-            namespace: id.namespace.clone(),
-            name: id.name.clone(),
-        };
+        let address = id.at(&kind);
         let target = Target {
             client: &cluster.client,
             address: &address,
@@ -196,6 +192,14 @@ impl Engine {
                     ),
                 )
             })
+    }
+
+    /// What somebody did to the object; `None` when nobody did anything. One GET.
+    pub(super) async fn drift(&self, target: &Target<'_>, step: &Step<'_>) -> Result<Option<Drift>, Fault> {
+        match self.explain(target, step).await? {
+            Explained::Drift(drift) => Ok(Some(drift)),
+            Explained::Same(_) => Ok(None),
+        }
     }
 
     /// What somebody did to the object, in words. One GET, of a thing that is about to be written anyway.

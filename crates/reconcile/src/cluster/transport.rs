@@ -156,7 +156,9 @@ impl Service<Request<Body>> for Swappable {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if is_gated(request.method(), request.uri().path()) && !self.gate.is_open() {
-            return Box::pin(async { Err("this process does not lead: nothing is written".into()) });
+            return Box::pin(async {
+                Err("this process does not write now: it does not lead, or only looks".into())
+            });
         }
         let (stack, rails) = (self.current.clone(), self.rails.clone());
         Box::pin(async move {

@@ -12,7 +12,7 @@ use crate::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, ResourceExt,
-    api::{DynamicObject, ListParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams},
     core::GroupVersionKind,
     discovery::ApiResource,
 };
@@ -21,6 +21,7 @@ use openmcp_reconcile::{
     children::{Kind, Scope},
     inventory::Entry,
 };
+use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
 
 /// Enough to tell what is in the way.
@@ -68,25 +69,79 @@ pub(super) async fn check<'a, P: ServiceProvider>(
 /// How a definition's kind is served. `None` when there is none of ours, or when it is already going, and its
 /// objects with it.
 async fn served(mcp: &Reached, entry: &Entry) -> Result<Option<Kind>, Fault> {
+    let definition = definition(mcp, entry).await?;
+    let stays = definition.filter(|it| it.metadata.deletion_timestamp.is_none());
+    Ok(stays.and_then(|it| kind_of(&it)))
+}
+
+/// As [`served`], for one that is going.
+async fn going(mcp: &Reached, entry: &Entry) -> Result<Option<Kind>, Fault> {
+    let definition = definition(mcp, entry).await?;
+    let going = definition.filter(|it| it.metadata.deletion_timestamp.is_some());
+    Ok(going.and_then(|it| kind_of(&it)))
+}
+
+/// The definition that an entry is about, if it is still ours.
+async fn definition(mcp: &Reached, entry: &Entry) -> Result<Option<CustomResourceDefinition>, Fault> {
     let api: Api<CustomResourceDefinition> = Api::all(mcp.cluster.client.clone());
     let doing = || format!("read CustomResourceDefinition {}", entry.id.name);
     let found = api
         .get_opt(&entry.id.name)
         .await
         .map_err(|error| Fault::api(doing(), &error))?;
-    let Some(definition) = found else { return Ok(None) };
-    if definition.metadata.deletion_timestamp.is_some() || definition.uid() != entry.uid {
-        return Ok(None);
-    }
+    Ok(found.filter(|found| found.uid() == entry.uid))
+}
+
+fn kind_of(definition: &CustomResourceDefinition) -> Option<Kind> {
     let spec = &definition.spec;
-    let Some(version) = spec.versions.iter().find(|version| version.served) else {
-        return Ok(None);
-    };
+    let version = spec.versions.iter().find(|version| version.served)?;
     let gvk = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
-    Ok(Some(Kind {
+    Some(Kind {
         resource: ApiResource::from_gvk_with_plural(&gvk, &spec.names.plural),
         namespaced: spec.scope == "Namespaced",
-    }))
+    })
+}
+
+/// Takes the finalizers off the objects of a definition that is being deleted. Returns what was done.
+pub(super) async fn strip(mcp: &Reached, entry: &Entry) -> Result<Vec<String>, Fault> {
+    let Some(kind) = going(mcp, entry).await? else {
+        return Ok(Vec::new());
+    };
+    let all: Api<DynamicObject> = Api::all_with(mcp.cluster.client.clone(), &kind.resource);
+    let found = match all.list_metadata(&ListParams::default()).await {
+        Ok(found) => found.items,
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+        Err(error) => return Err(Fault::api(format_args!("list {}", kind.resource.plural), &error)),
+    };
+    let mut done = Vec::new();
+    for object in found {
+        if object.metadata.deletion_timestamp.is_none() || object.finalizers().is_empty() {
+            continue;
+        }
+        let name = object.name_any();
+        let api: Api<DynamicObject> = match object.namespace() {
+            Some(namespace) => Api::namespaced_with(mcp.cluster.client.clone(), &namespace, &kind.resource),
+            None => all.clone(),
+        };
+        let patch = json!({"metadata": {"uid": object.uid(), "finalizers": null}});
+        match api
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => continue,
+            Err(error) => {
+                let doing = format!("take the finalizers off {} {name}", kind.resource.kind);
+                return Err(Fault::api(doing, &error));
+            }
+        }
+        let finalizers = object.finalizers().join(", ");
+        done.push(format!(
+            "took finalizers {finalizers} off {} {name}",
+            kind.resource.kind
+        ));
+    }
+    Ok(done)
 }
 
 async fn list(mcp: &Reached, kind: &Kind, ours: &HashSet<&str>) -> Result<Vec<String>, Fault> {

@@ -134,7 +134,7 @@ pub(super) async fn apply<P: ServiceProvider>(
 }
 
 /// What is desired, in the form of the engine: on which Cluster, with our labels.
-fn wanted<P: ServiceProvider>(
+pub(super) fn wanted<P: ServiceProvider>(
     world: &World<P>,
     workload_namespace: &str,
     objects: impl Iterator<Item = (Role, Wanted)>,

@@ -1,0 +1,242 @@
+//! `explain`: what a pass over one service object would see and do, told and not done. It takes the pipeline's own
+//! steps, so that it cannot tell another story than they; the connections that it is given refuse to write.
+use super::{apply, compute, mark, operation, read};
+use crate::{
+    access::{Owner, Reached},
+    deletion,
+    desired::Desired,
+    identity::workload_namespace,
+    provider::ServiceProvider,
+    stop::Stop,
+    world::World,
+};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt, core::object::HasStatus};
+use openmcp_api::{inventory::Owner as OwnerRef, names};
+use openmcp_reconcile::{
+    Fault, Key,
+    children::{Cluster, Convergence, Health, Preview},
+    inventory::{Id, Inventory},
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// First lists of the children's kinds are waited for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The whole text.
+pub(crate) async fn explain<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<String, Fault> {
+    let mut lines = Vec::new();
+    let object = world.objects.get(&key.namespace, &key.name);
+    let Some(object) = object else {
+        lines.push(format!("{key} does not exist."));
+        recorded(world, key, &mut lines).await?;
+        return Ok(lines.join("\n"));
+    };
+    headline(world, key, &object, &mut lines).await?;
+    let owner = Owner::new(key);
+    let reached = clusters(world, &owner, &mut lines).await;
+    if object.meta().deletion_timestamp.is_some() {
+        lines.push("Deletion".to_owned());
+        match deletion::blockers(world, &owner, &reached).await {
+            Ok(()) => lines.push("  nothing of the tenant blocks it".to_owned()),
+            Err(stop) => stopped(&stop, &mut lines),
+        }
+        recorded(world, key, &mut lines).await?;
+        return Ok(lines.join("\n"));
+    }
+    lines.push("Desired".to_owned());
+    match desired(world, key, &object).await {
+        Err(stop) => stopped(&stop, &mut lines),
+        Ok(desired) => {
+            let waits = desired.waiting.iter();
+            lines.extend(waits.map(|wait| format!("  waits for {}: {}", wait.on, wait.why)));
+            lines.push(format!(
+                "  {} objects and {} workload identities",
+                desired.objects.len(),
+                desired.identities.len()
+            ));
+            lines.push("Objects: what they are, and what a pass would do about them".to_owned());
+            match previews(world, &owner, &object, desired, reached).await {
+                Ok(previews) => lines.extend(previews.iter().map(preview)),
+                Err(stop) => stopped(&stop, &mut lines),
+            }
+        }
+    }
+    Ok(lines.join("\n"))
+}
+
+/// What the object says itself, and the inputs.
+async fn headline<P: ServiceProvider>(
+    world: &World<P>,
+    key: &Key,
+    object: &P::Api,
+    lines: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let meta = object.meta();
+    let status = object.status().cloned().unwrap_or_default();
+    lines.push(format!(
+        "{key}, generation {} (acted on: {}), UID {}",
+        meta.generation.unwrap_or_default(),
+        status.observed_generation,
+        object.uid().unwrap_or_default()
+    ));
+    for condition in &status.conditions {
+        let (kind, holds) = (&condition.type_, &condition.status);
+        lines.push(format!(
+            "  {kind}={holds} {}: {}",
+            condition.reason, condition.message
+        ));
+    }
+    lines.push("Inputs".to_owned());
+    match read::inputs(world, key) {
+        Ok(config) => lines.push(format!(
+            "  ProviderConfig {}, generation {}; the ControlPlane exists",
+            world.names.provider,
+            config.meta().generation.unwrap_or_default()
+        )),
+        Err(error) => stopped(&error.into(), lines),
+    }
+    if let Some(by) = operation::paused(world, key, object).await? {
+        lines.push(format!(
+            "  {by}: passes do nothing; a deletion goes on all the same"
+        ));
+    }
+    Ok(())
+}
+
+async fn desired<P: ServiceProvider>(world: &World<P>, key: &Key, object: &P::Api) -> Result<Desired, Stop> {
+    let config = read::inputs(world, key)?;
+    Ok(compute::desired(world, key, object, &config).await?)
+}
+
+/// The clusters that can be reached; why the others cannot is told.
+async fn clusters<P: ServiceProvider>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    lines: &mut Vec<String>,
+) -> Vec<Reached> {
+    lines.push("Clusters".to_owned());
+    let access = world.provider.access();
+    let mut reached = Vec::new();
+    let mut names = vec![(world.requests.mcp_cluster(owner), access.mcp)];
+    if let Some(rights) = access.workload {
+        names.push((world.requests.workload_cluster(owner).await, rights));
+    }
+    for (name, rights) in names {
+        let found = match name {
+            Ok(name) => world.requests.reach(owner, name, &rights).await,
+            Err(stop) => Err(stop),
+        };
+        match found {
+            Ok(found) => {
+                lines.push(format!(
+                    "  {}: reached at {}",
+                    found.name.title(),
+                    found.endpoint.server
+                ));
+                reached.push(found);
+            }
+            Err(stop) => stopped(&stop, lines),
+        }
+    }
+    reached
+}
+
+/// What the Inventory holds, for objects that are on their way out or gone.
+async fn recorded<P: ServiceProvider>(
+    world: &World<P>,
+    key: &Key,
+    lines: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let owner = Owner::new(key);
+    let name = names::inventory(world.names.provider, world.names.kind, &key.name);
+    let Some(stored) = world.inventories.load(&owner.namespace, &name).await? else {
+        lines.push(format!(
+            "There is no Inventory {}/{name}: nothing is left of it.",
+            owner.namespace
+        ));
+        return Ok(());
+    };
+    lines.push(format!("Still in Inventory {}/{name}", owner.namespace));
+    for entry in &stored.spec.entries {
+        let place = entry
+            .namespace
+            .as_deref()
+            .map(|it| format!("{it}/"))
+            .unwrap_or_default();
+        let uid = entry.uid.as_deref().unwrap_or("not seen yet");
+        lines.push(format!(
+            "  {} {place}{} on {}, UID {uid}",
+            entry.kind, entry.name, entry.cluster
+        ));
+    }
+    Ok(())
+}
+
+async fn previews<P: ServiceProvider>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    object: &P::Api,
+    desired: Desired,
+    reached: Vec<Reached>,
+) -> Result<Vec<Preview>, Stop> {
+    let uid = object.uid().unwrap_or_default();
+    let mark = mark(&uid);
+    let home = workload_namespace(world.names.provider, &owner.key.namespace, &owner.key.name);
+    let objects = desired.objects.into_iter().map(|it| (it.role, it.wanted));
+    let wanted = apply::wanted(world, &home, objects, &desired.identities, &reached, &mark)?;
+    let clusters: BTreeMap<String, Cluster> = reached
+        .into_iter()
+        .map(|it| (it.name.to_string(), it.cluster))
+        .collect();
+    let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
+    let stored = world.inventories.load(&owner.namespace, &name).await?;
+    let nobody = OwnerRef::default();
+    let record = world.inventories.record(&owner.namespace, &name, nobody, stored);
+    let inventory = Inventory::new(&record, record.entries());
+    let order = Convergence {
+        key: owner.key,
+        clusters: &clusters,
+        mark: &mark,
+        wanted,
+        waiting: !desired.waiting.is_empty(),
+        now: Timestamp::now(),
+    };
+    let listed = async {
+        loop {
+            match world.engine.preview(&order, &inventory).await? {
+                Some(previews) => return Ok::<_, Fault>(previews),
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, listed).await {
+        Ok(previews) => Ok(previews?),
+        Err(_elapsed) => Err(Stop::wait(
+            "Reading",
+            format!("the first lists of its objects took longer than {PATIENCE:?}"),
+        )),
+    }
+}
+
+fn preview(it: &Preview) -> String {
+    let Id { cluster, .. } = &it.id;
+    let state = match (&it.recorded, &it.live) {
+        (_, Some(live)) => match live.health() {
+            Health::Ready => format!("ready, digest {}", live.digest()),
+            Health::Progressing(why) => format!("not ready: {why}"),
+            Health::Failed(why) => format!("failed: {why}"),
+            Health::Terminating => "being deleted".to_owned(),
+        },
+        (Some(uid), None) => format!("absent; recorded with UID {uid}"),
+        (None, None) => "absent".to_owned(),
+    };
+    format!(
+        "  {} on {cluster}\n    is    {state}\n    next  {}",
+        it.id, it.action
+    )
+}
+
+fn stopped(stop: &Stop, lines: &mut Vec<String>) {
+    lines.push(format!("  {}: {}", stop.reason(), stop.message()));
+}
