@@ -69,9 +69,7 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
             .engine
             .tear_down(owner.key, &clusters, &mark, groups, &mut inventory)
             .await?;
-        for id in &torn.foreign {
-            tracing::warn!(key = %owner.key, "{id} does not bear our marks any more: it was left alone");
-        }
+        tell_foreign(world, owner.key, &torn.foreign);
         if !torn.waiting.is_empty() {
             let message = format!("waiting until these are gone: {}", listed(&torn.waiting));
             return Err(if torn.unwatched {
@@ -85,6 +83,18 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
     match record.stored() {
         Some(stored) => Ok(world.inventories.remove(&stored).await?),
         None => Ok(()),
+    }
+}
+
+/// What stays because it is not ours any more is said where the service object's owner looks.
+pub(crate) fn tell_foreign<P: ServiceProvider>(world: &World<P>, key: &Key, foreign: &[Id]) {
+    let object = world.objects.get(&key.namespace, &key.name);
+    for id in foreign {
+        let note = format!("{id} does not bear our marks any more: it was left alone");
+        tracing::warn!(%key, "{note}");
+        if let Some(object) = &object {
+            world.note(object, true, "ForeignObject", "Remove", note);
+        }
     }
 }
 
