@@ -73,29 +73,11 @@ async fn an_unknown_purpose_is_denied_with_a_reason() -> Result<()> {
     people::apply(&platform.client, &kinds::cluster_request(), request).await?;
     let requests = api(&platform.client, &kinds::cluster_request(), people::SYSTEM);
     wait::phase(&requests, "unknown-purpose", "Denied").await?;
-    event(&platform, people::SYSTEM, "unknown-purpose", "espresso").await?;
+    wait::event(&platform.client, people::SYSTEM, "unknown-purpose", &["espresso"]).await?;
     requests
         .delete("unknown-purpose", &DeleteParams::default())
         .await?;
     wait::gone(&requests, "unknown-purpose").await
-}
-
-/// Waits for an Event about `name` whose message contains `text`.
-async fn event(platform: &Platform, namespace: &str, name: &str, text: &str) -> Result<()> {
-    let events = api(&platform.client, &kinds::event(), namespace);
-    let about = ListParams::default().fields(&format!("involvedObject.name={name}"));
-    for _ in 0..100 {
-        let seen = events.list(&about).await?;
-        if seen
-            .items
-            .iter()
-            .any(|e| e.data["message"].as_str().unwrap_or_default().contains(text))
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("no Event about {name} says `{text}`")
 }
 
 async fn provider(platform: &Platform, name: &str, spec: serde_json::Value) -> Result<()> {
