@@ -6,6 +6,7 @@
 pub mod kinds;
 pub mod kro;
 pub mod people;
+pub mod snapshot;
 pub mod wait;
 
 pub use people::{Platform, Tenant};

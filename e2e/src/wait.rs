@@ -1,7 +1,12 @@
 //! Waiting by watch, with a bound, and with the last state in the error.
+use crate::kinds::{self, api};
 use anyhow::{Result, anyhow};
 use futures::StreamExt;
-use kube::{Api, api::DynamicObject, runtime::watcher};
+use kube::{
+    Api, Client,
+    api::DynamicObject,
+    runtime::{WatchStreamExt, watcher},
+};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -85,6 +90,32 @@ pub async fn condition(
     })
     .await?;
     Ok(find(&object, type_).cloned().unwrap_or(Value::Null))
+}
+
+/// Waits for an Event about `name` whose message contains every one of `texts`; returns its message.
+pub async fn event(client: &Client, namespace: &str, name: &str, texts: &[&str]) -> Result<String> {
+    let events = api(client, &kinds::event(), namespace);
+    let config = watcher::Config::default().fields(&format!("involvedObject.name={name}"));
+    let mut stream = std::pin::pin!(watcher(events, config).default_backoff().applied_objects());
+    let mut said: Vec<String> = Vec::new();
+    let waiting = async {
+        while let Some(event) = stream.next().await {
+            let Ok(event) = event else { continue };
+            let message = event.data["message"].as_str().unwrap_or_default();
+            if texts.iter().all(|text| message.contains(text)) {
+                return Ok(message.to_owned());
+            }
+            said.push(message.to_owned());
+        }
+        Err(anyhow!("the watch on the Events about {name} ended"))
+    };
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(result) => result,
+        Err(_) => Err(anyhow!(
+            "no Event about {name} says {texts:?} within {} s; they say {said:#?}",
+            PATIENCE.as_secs()
+        )),
+    }
 }
 
 /// A condition of an object by type.

@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use openmcp_e2e::{
     Platform,
     kinds::{self, api},
-    kro, people, wait,
+    kro, people, snapshot, wait,
 };
 use serde_json::json;
 
@@ -45,6 +45,37 @@ async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_version_became_unknown_keeps_what_it_has_and_leaves_nothing_when_deleted()
+-> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("outdated").await?;
+    let mcp = tenant.control_plane("outdated").await?;
+    let before = snapshot::everything(&mcp).await?;
+    tenant.order_kro("outdated", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "outdated", "Ready").await?;
+    let with = snapshot::everything(&mcp).await?;
+    // Known fault 2: an error on the way is not the end of a deletion.
+    tenant.order_kro("outdated", "9.9.9").await?;
+    wait::condition(&kros, "outdated", "Ready", "False", "9.9.9").await?;
+    let missing: Vec<_> = with
+        .difference(&snapshot::everything(&mcp).await?)
+        .cloned()
+        .collect();
+    assert!(missing.is_empty(), "an unknown version removed {missing:?}");
+    kros.delete("outdated", &DeleteParams::default()).await?;
+    wait::gone(&kros, "outdated").await?;
+    let left: Vec<_> = snapshot::everything(&mcp)
+        .await?
+        .difference(&before)
+        .cloned()
+        .collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    leave(&tenant, "outdated").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_object_without_its_control_plane_says_so_and_can_be_deleted() -> Result<()> {
     let platform = Platform::from_env().await?;
     platform.install_kro().await?;
@@ -64,6 +95,40 @@ async fn a_service_object_without_its_control_plane_says_so_and_can_be_deleted()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_object_of_the_wrong_name_says_which_names_there_are_and_makes_nothing() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("misnamed").await?;
+    let mcp = tenant.control_plane("right").await?;
+    tenant.order_kro("wrong", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    // Known fault 15.
+    let condition = wait::condition(&kros, "wrong", "Ready", "False", "project-misnamed/wrong").await?;
+    assert_eq!(condition["reason"], "ControlPlaneMissing");
+    let message = condition["message"].as_str().unwrap();
+    assert!(
+        message.contains("must bear the name of the ControlPlane"),
+        "{message}"
+    );
+    assert!(message.contains("its namespace has right"), "{message}");
+    let (client, namespace) = (&tenant.client, &tenant.namespace);
+    wait::event(
+        client,
+        namespace,
+        "wrong",
+        &["ControlPlaneMissing", "its namespace has right"],
+    )
+    .await?;
+    let crds = api(&mcp, &kinds::crd(), "").list(&ListParams::default()).await?;
+    assert!(
+        crds.items.is_empty(),
+        "something was made on another ControlPlane"
+    );
+    leave(&tenant, "wrong").await?;
+    leave(&tenant, "right").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_purpose_is_denied_with_a_reason() -> Result<()> {
     let platform = Platform::from_env().await?;
     let request = json!({
@@ -73,29 +138,11 @@ async fn an_unknown_purpose_is_denied_with_a_reason() -> Result<()> {
     people::apply(&platform.client, &kinds::cluster_request(), request).await?;
     let requests = api(&platform.client, &kinds::cluster_request(), people::SYSTEM);
     wait::phase(&requests, "unknown-purpose", "Denied").await?;
-    event(&platform, people::SYSTEM, "unknown-purpose", "espresso").await?;
+    wait::event(&platform.client, people::SYSTEM, "unknown-purpose", &["espresso"]).await?;
     requests
         .delete("unknown-purpose", &DeleteParams::default())
         .await?;
     wait::gone(&requests, "unknown-purpose").await
-}
-
-/// Waits for an Event about `name` whose message contains `text`.
-async fn event(platform: &Platform, namespace: &str, name: &str, text: &str) -> Result<()> {
-    let events = api(&platform.client, &kinds::event(), namespace);
-    let about = ListParams::default().fields(&format!("involvedObject.name={name}"));
-    for _ in 0..100 {
-        let seen = events.list(&about).await?;
-        if seen
-            .items
-            .iter()
-            .any(|e| e.data["message"].as_str().unwrap_or_default().contains(text))
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("no Event about {name} says `{text}`")
 }
 
 async fn provider(platform: &Platform, name: &str, spec: serde_json::Value) -> Result<()> {
@@ -209,13 +256,18 @@ async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_
 
     // Known fault 13: `ignore` by a tenant freezes neither drift control nor deletion.
     platform.install_kro().await?;
-    tenant.control_plane("sly").await?;
+    let mcp = tenant.control_plane("sly").await?;
     tenant.order_kro("sly", kro::VERSION).await?;
     let kros = tenant.api(&kinds::kro());
     wait::phase(&kros, "sly", "Ready").await?;
     let ignore = json!({"metadata": {"annotations": {"openmcp.cloud/operation": "ignore"}}});
     kros.patch("sly", &PatchParams::default(), &Patch::Merge(ignore))
         .await?;
+    let roles = api(&mcp, &kinds::cluster_role(), "");
+    roles
+        .delete("kro:controller:static", &DeleteParams::default())
+        .await?;
+    wait::until(&roles, "kro:controller:static", "repaired", |live| live.is_some()).await?;
     kros.delete("sly", &DeleteParams::default()).await?;
     wait::gone(&kros, "sly").await?;
     leave(&tenant, "sly").await

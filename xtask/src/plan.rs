@@ -30,10 +30,11 @@ pub(crate) fn announce(command: &str) -> Result<(), String> {
             part.name, part.from, part.seconds
         );
     }
-    if missing.iter().any(|part| part.from.starts_with("Go")) && !answers("go", "version") {
+    let download = env::var_os("OPENMCP_ASSETS_URL").is_some_and(|url| !url.is_empty());
+    if missing.iter().any(|part| part.from.starts_with("Go")) && !download && !answers("go", "version") {
         return Err(format!(
             "Go is not installed, and {} is not in {}.\nInstall Go 1.26 or newer, or name a folder with the \
-             binaries in OPENMCP_ASSETS.",
+             binaries in OPENMCP_ASSETS, or a web folder with a release in OPENMCP_ASSETS_URL.",
             missing
                 .iter()
                 .filter(|p| p.from.starts_with("Go"))

@@ -185,9 +185,7 @@ impl<P: ServiceProvider> Scene<'_, P> {
             .engine
             .tear_down(self.owner.key, &self.clusters, self.mark, groups, inventory)
             .await?;
-        for id in &torn.foreign {
-            tracing::warn!(key = %self.owner.key, "{id} does not bear our marks any more: it was left alone");
-        }
+        tell_foreign(self.world, self.owner.key, &torn.foreign);
         Ok(torn)
     }
 
@@ -216,6 +214,18 @@ impl<P: ServiceProvider> Scene<'_, P> {
         done.iter()
             .for_each(|line| tracing::warn!(key = %self.owner.key, "by force: {line}"));
         Ok(done)
+    }
+}
+
+/// What stays because it is not ours any more is said where the service object's owner looks.
+pub(crate) fn tell_foreign<P: ServiceProvider>(world: &World<P>, key: &Key, foreign: &[Id]) {
+    let object = world.objects.get(&key.namespace, &key.name);
+    for id in foreign {
+        let note = format!("{id} does not bear our marks any more: it was left alone");
+        tracing::warn!(%key, "{note}");
+        if let Some(object) = &object {
+            world.note(object, true, "ForeignObject", "Remove", note);
+        }
     }
 }
 

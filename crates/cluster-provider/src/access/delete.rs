@@ -66,6 +66,21 @@ pub(super) async fn on_target(request: &AccessRequest, target: &Target, provider
             found.insert(id.clone(), live.uid().unwrap_or_default());
         }
     }
+    all(target, &found).await
+}
+
+/// Removes what AccessRequests of this name left on a target that went past their finalizer; `uid` is that of the one
+/// that lives now.
+pub(super) async fn former(target: &Target, request: &str, uid: &str) -> Result<(), Fault> {
+    let found: BTreeMap<Id, String> = target.of_former(request, uid).into_iter().collect();
+    if !found.is_empty() {
+        tracing::info!(request, "the AccessRequest is gone: removing what is left of it");
+    }
+    all(target, &found).await
+}
+
+/// Removes objects and sees them gone.
+async fn all(target: &Target, found: &BTreeMap<Id, String>) -> Result<(), Fault> {
     // Bindings first: what they grant ends at once.
     for (id, uid) in found.iter().rev() {
         if self::object(&target.client, id, uid).await? == Deletion::Waiting {

@@ -72,7 +72,7 @@ struct Step {
 impl Reconciler for AccessReconciler {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
         let Some(request) = self.cx.stores.access_requests.get(&key.namespace, &key.name) else {
-            return Ok(Outcome::Settled);
+            return self.leftovers(key).await;
         };
         if !request.is_for_cluster_provider(&self.cx.provider) {
             return Ok(Outcome::Settled);
@@ -125,6 +125,12 @@ impl AccessReconciler {
             let message = format!("reading what exists at {}", target.endpoint.server);
             return Ok(settled(Verdict::waiting("Connecting", message)));
         }
+        let name = format!(
+            "{}/{}",
+            request.namespace().unwrap_or_default(),
+            request.name_any()
+        );
+        delete::former(&target, &name, &request.uid().unwrap_or_default()).await?;
         let plan = plan::of_token(request, wanted, &self.cx.provider);
         let account_uid = self.apply(request, &target, &plan).await?;
         self.prune(request, &target, &plan).await?;
@@ -133,6 +139,23 @@ impl AccessReconciler {
             verdict: Verdict::Granted,
             outcome: Outcome::Wake(renewal),
         }))
+    }
+
+    /// A request that is gone: somebody may have taken its finalizer off, and then its rights are still there.
+    async fn leftovers(&self, key: &Key) -> Result<Outcome, Fault> {
+        let api: Api<AccessRequest> = Api::namespaced(self.cx.client.clone(), &key.namespace);
+        let live = api.get_metadata_opt(&key.name).await;
+        if live
+            .map_err(|error| Fault::api(format!("read {key}"), &error))?
+            .is_some()
+        {
+            return Ok(Outcome::Settled);
+        }
+        let name = format!("{}/{}", key.namespace, key.name);
+        for target in self.targets.all() {
+            delete::former(&target, &name, "").await?;
+        }
+        Ok(Outcome::Settled)
     }
 
     async fn remove(&self, request: &AccessRequest) -> Result<Option<Step>, Fault> {

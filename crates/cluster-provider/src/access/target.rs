@@ -1,12 +1,15 @@
 //! Target clusters: one connection and one set of label-selected watches each, started when the first AccessRequest
 //! needs it. A cluster that does not answer has stores that never sync; it keeps nobody else waiting.
 use super::plan::{Id, Kind};
-use crate::{context::HostEndpoint, names::LABEL_ACCESS_REQUEST};
+use crate::{
+    context::HostEndpoint,
+    names::{ANNOTATION_ACCESS_REQUEST, LABEL_ACCESS_REQUEST},
+};
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
-use kube::{Api, Client, Resource, ResourceExt, runtime::watcher};
+use kube::{Api, Client, Resource, ResourceExt, core::ObjectMeta, runtime::watcher};
 use openmcp_reconcile::watch::{Change, Store, watch};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -106,6 +109,11 @@ impl Targets {
         target
     }
 
+    /// Everything connected.
+    pub(crate) fn all(&self) -> Vec<Arc<Target>> {
+        self.lock().values().cloned().collect()
+    }
+
     /// Drops the connection of a Cluster that is gone.
     pub(crate) fn forget(&self, cluster_uid: &str) {
         let dropped = self.lock().remove(cluster_uid);
@@ -190,16 +198,32 @@ impl Target {
 
     /// Identities and UIDs of everything that bears the mark of that AccessRequest.
     pub(crate) fn of_request(&self, request_uid: &str) -> HashMap<Id, String> {
+        self.all_that(&|meta| mark(meta) == Some(request_uid))
+    }
+
+    /// The same of AccessRequests that had this name before the one with that UID: nobody removes it otherwise, if
+    /// somebody took the finalizer off them.
+    pub(crate) fn of_former(&self, request: &str, request_uid: &str) -> HashMap<Id, String> {
+        let of = |meta: &ObjectMeta| {
+            let annotations = meta.annotations.as_ref();
+            annotations.and_then(|them| them.get(ANNOTATION_ACCESS_REQUEST).cloned())
+        };
+        self.all_that(&|meta| {
+            mark(meta).is_some_and(|uid| uid != request_uid) && of(meta).as_deref() == Some(request)
+        })
+    }
+
+    fn all_that(&self, holds: &dyn Fn(&ObjectMeta) -> bool) -> HashMap<Id, String> {
         let mut found = HashMap::new();
-        collect(&mut found, Kind::ServiceAccount, &self.accounts, request_uid);
-        collect(&mut found, Kind::Role, &self.roles, request_uid);
-        collect(&mut found, Kind::ClusterRole, &self.cluster_roles, request_uid);
-        collect(&mut found, Kind::RoleBinding, &self.role_bindings, request_uid);
+        collect(&mut found, Kind::ServiceAccount, &self.accounts, holds);
+        collect(&mut found, Kind::Role, &self.roles, holds);
+        collect(&mut found, Kind::ClusterRole, &self.cluster_roles, holds);
+        collect(&mut found, Kind::RoleBinding, &self.role_bindings, holds);
         collect(
             &mut found,
             Kind::ClusterRoleBinding,
             &self.cluster_role_bindings,
-            request_uid,
+            holds,
         );
         found
     }
@@ -219,17 +243,23 @@ fn value<K: Serialize>(object: Option<Arc<K>>) -> Option<Value> {
     object.and_then(|object| serde_json::to_value(&*object).ok())
 }
 
-fn collect<K>(found: &mut HashMap<Id, String>, kind: Kind, store: &Store<K>, request_uid: &str)
-where
+/// The UID of the AccessRequest that an object was made for.
+fn mark(meta: &ObjectMeta) -> Option<&str> {
+    let labels = meta.labels.as_ref()?;
+    labels.get(LABEL_ACCESS_REQUEST).map(String::as_str)
+}
+
+fn collect<K>(
+    found: &mut HashMap<Id, String>,
+    kind: Kind,
+    store: &Store<K>,
+    holds: &dyn Fn(&ObjectMeta) -> bool,
+) where
     K: Resource<DynamicType = ()> + Clone,
     K::DynamicType: Eq + Hash,
 {
     for object in store.all() {
-        if object
-            .labels()
-            .get(LABEL_ACCESS_REQUEST)
-            .is_some_and(|uid| uid == request_uid)
-        {
+        if holds(object.meta()) {
             let id = Id {
                 kind,
                 namespace: object.namespace().unwrap_or_default(),

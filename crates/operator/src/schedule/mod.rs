@@ -5,6 +5,8 @@
 //! never take the same last slot. It keeps nothing in memory that correctness needs. It does not know how clusters are
 //! made, nor how access to them is granted.
 mod plan;
+#[cfg(test)]
+mod race;
 mod reconcile;
 #[cfg(test)]
 mod tests;

@@ -146,7 +146,7 @@ impl Schedule {
     }
 
     /// Takes a slot: fails if anybody changed the cluster since it was looked at.
-    async fn claim(&self, cluster: &Cluster, finalizer: &str) -> Result<Cluster, Fault> {
+    pub(super) async fn claim(&self, cluster: &Cluster, finalizer: &str) -> Result<Cluster, Fault> {
         let namespace = cluster.namespace().unwrap_or_default();
         let claimed = meta::add_finalizers(&self.clusters_in(&namespace), cluster, &[finalizer]).await?;
         let Some(claimed) = claimed else {

@@ -10,12 +10,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-fn config() -> Scheduler {
+pub(super) fn config() -> Scheduler {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config.yaml");
     Config::read(&file).unwrap().scheduler
 }
 
-fn request(purpose: &str, name: &str, status: Value) -> ClusterRequest {
+pub(super) fn request(purpose: &str, name: &str, status: Value) -> ClusterRequest {
     serde_json::from_value(json!({
         "apiVersion": "clusters.openmcp.cloud/v1alpha1", "kind": "ClusterRequest",
         "metadata": {"namespace": "tenant", "name": name, "uid": format!("uid-{name}")},

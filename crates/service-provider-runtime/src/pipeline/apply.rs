@@ -11,7 +11,7 @@ use crate::{
 use kube::ResourceExt;
 use openmcp_api::{inventory::Owner as OwnerRef, keys::labels, names};
 use openmcp_reconcile::{
-    Fault,
+    Fault, Key,
     apply::Mark,
     children::{Cluster, Convergence, Health, Report, Wanted},
     fault::Class,
@@ -115,7 +115,7 @@ pub(super) async fn apply<P: ServiceProvider>(
         now,
     };
     let report = world.engine.converge(order, &mut inventory, &tokens).await?;
-    tell(world, object, &report);
+    tell(world, owner.key, object, &report);
     let health = health(world, &report);
     Ok(Applied {
         reading: report.reading,
@@ -164,7 +164,7 @@ pub(super) fn wanted<P: ServiceProvider>(
 }
 
 /// Repairs and oddities, as Events on the service object.
-fn tell<P: ServiceProvider>(world: &World<P>, object: &P::Api, report: &Report) {
+fn tell<P: ServiceProvider>(world: &World<P>, key: &Key, object: &P::Api, report: &Report) {
     for drift in &report.repaired {
         tracing::info!(object = object.name_any(), "drift repaired: {drift}");
         world.note(
@@ -184,10 +184,7 @@ fn tell<P: ServiceProvider>(world: &World<P>, object: &P::Api, report: &Report) 
             format!("drift left alone: {drift}"),
         );
     }
-    for id in &report.foreign {
-        let note = format!("{id} does not bear our marks any more: it was left alone");
-        world.note(object, true, "ForeignObject", "Remove", note);
-    }
+    deletion::tell_foreign(world, key, &report.foreign);
 }
 
 /// The provider's judgement, contained.

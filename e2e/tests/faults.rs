@@ -1,0 +1,283 @@
+//! Known faults of other stacks that only a whole platform can show: none of them comes back.
+//! `docs/known-faults.md` says which test stands for which.
+#![cfg(feature = "e2e")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use openmcp_e2e::{
+    Platform, Tenant,
+    kinds::{self, api},
+    kro, people, wait,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// Known fault 1.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_cluster_is_denied_says_so_and_can_be_deleted() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("denied").await?;
+    let control_plane = json!({
+        "apiVersion": "core.open-control-plane.io/v2alpha1", "kind": "ControlPlane",
+        "metadata": {"name": "denied", "namespace": tenant.namespace,
+            "labels": {"core.openmcp.cloud/purpose": "mcp-espresso"}},
+        "spec": {"iam": {}},
+    });
+    people::apply(&tenant.client, &kinds::control_plane(), control_plane).await?;
+    tenant.order_kro("denied", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    let ready = wait::condition(&kros, "denied", "Ready", "False", "mcp-espresso").await?;
+    ensure!(ready["reason"] == "ClusterDenied", "{ready}");
+    leave(&tenant, "denied").await
+}
+
+/// Known fault 1: what was on a cluster that is gone went with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_cluster_was_lost_while_it_was_deleted_goes_with_it() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("lost").await?;
+    let mcp = tenant.control_plane("lost").await?;
+    tenant.order_kro("lost", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "lost", "Ready").await?;
+    // An object of the tenant holds the service up until the cluster is lost.
+    let rgd = json!({"apiVersion": "kro.run/v1alpha1", "kind": "ResourceGraphDefinition", "metadata": {"name": "held"},
+        "spec": {"schema": {"apiVersion": "v1alpha1", "kind": "Held", "spec": {"a": "string"}}, "resources": []}});
+    people::apply(&mcp, &kinds::resource_graph_definition(), rgd).await?;
+    kros.delete("lost", &DeleteParams::default()).await?;
+    wait::condition(&kros, "lost", "Ready", "False", "held").await?;
+    tenant
+        .api(&kinds::control_plane())
+        .delete("lost", &DeleteParams::default())
+        .await?;
+    let request = json_of(&own(&platform, &kinds::cluster_request(), "lost").await?)?;
+    let at = &request["status"]["cluster"];
+    let (namespace, name) = (text(&at["namespace"]), text(&at["name"]));
+    let clusters = api(&platform.client, &kinds::cluster(), &namespace);
+    clusters.delete(&name, &DeleteParams::default()).await?;
+    let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    clusters.patch(&name, &PatchParams::default(), &bare).await?;
+    wait::gone(&kros, "lost").await?;
+    leave(&tenant, "lost").await
+}
+
+/// Known faults 6 and 26.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_service_is_written_to_no_more() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("settled").await?;
+    tenant.control_plane("settled").await?;
+    tenant.order_kro("settled", kro::VERSION).await?;
+    wait::phase(&tenant.api(&kinds::kro()), "settled", "Ready").await?;
+    let patience = Instant::now() + wait::PATIENCE;
+    let mut before = versions(&platform, &tenant).await?;
+    loop {
+        // Long enough for many rounds of a loop that feeds itself.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let now = versions(&platform, &tenant).await?;
+        if now == before {
+            break;
+        }
+        let changed: Vec<_> = now
+            .iter()
+            .filter(|(name, it)| before.get(*name) != Some(it))
+            .collect();
+        ensure!(Instant::now() < patience, "still being written: {changed:?}");
+        before = now;
+    }
+    leave(&tenant, "settled").await
+}
+
+/// Known fault 23.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_in_the_middle_of_a_deletion_asks_for_nothing_again() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("restart").await?;
+    tenant.control_plane("restart").await?;
+    tenant.order_kro("restart", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "restart", "Ready").await?;
+    let name = "kro--restart--mcp";
+    let namespace = own(&platform, &kinds::access_request(), name)
+        .await?
+        .namespace()
+        .unwrap_or_default();
+    let requests = api(&platform.client, &kinds::access_request(), &namespace);
+    let held: Vec<String> = requests.get(name).await?.finalizers().to_vec();
+    set_finalizers(
+        &requests,
+        name,
+        held.iter().map(String::as_str).chain(["e2e.test/hold"]),
+    )
+    .await?;
+    let made = Made::watch(&platform, &namespace, name).await?;
+
+    kros.delete("restart", &DeleteParams::default()).await?;
+    wait::condition(
+        &kros,
+        "restart",
+        "Ready",
+        "False",
+        &format!("AccessRequest {namespace}/{name} is gone"),
+    )
+    .await?;
+    restart_provider(&platform).await?;
+    wait::condition(
+        &kros,
+        "restart",
+        "Ready",
+        "False",
+        &format!("AccessRequest {namespace}/{name} is gone"),
+    )
+    .await?;
+    set_finalizers(&requests, name, []).await?;
+    wait::gone(&kros, "restart").await?;
+    ensure!(made.uids().len() <= 2, "made again: {:?}", made.uids());
+    ensure!(
+        requests.get_opt(name).await?.is_none(),
+        "the AccessRequest is there again"
+    );
+    leave(&tenant, "restart").await
+}
+
+/// Requests of a service that were seen in a namespace, by their UIDs.
+struct Made(Arc<Mutex<BTreeSet<String>>>);
+
+impl Made {
+    /// The accesses and cluster requests that begin like `name`, from now on.
+    async fn watch(platform: &Platform, namespace: &str, name: &str) -> Result<Self> {
+        let seen = Arc::<Mutex<BTreeSet<String>>>::default();
+        for kind in [kinds::access_request(), kinds::cluster_request()] {
+            let objects = api(&platform.client, &kind, namespace);
+            let (seen, prefix) = (seen.clone(), name.trim_end_matches("mcp").to_owned());
+            let mut stream = Box::pin(
+                watcher(objects, watcher::Config::default())
+                    .default_backoff()
+                    .touched_objects(),
+            );
+            tokio::spawn(async move {
+                while let Some(object) = stream.next().await {
+                    let Ok(object) = object else { continue };
+                    if object.name_any().starts_with(&prefix) {
+                        seen.lock().unwrap().extend(object.uid());
+                    }
+                }
+            });
+        }
+        Ok(Self(seen))
+    }
+
+    fn uids(&self) -> BTreeSet<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Ends the provider's pod and waits for the next one.
+async fn restart_provider(platform: &Platform) -> Result<()> {
+    let pods = api(&platform.client, &kinds::pod(), people::SYSTEM);
+    let all = pods.list(&ListParams::default()).await?;
+    let old = all
+        .items
+        .iter()
+        .map(ResourceExt::name_any)
+        .find(|name| name.starts_with("sp-kro-") && !name.starts_with("sp-kro-init"));
+    let old = old.context("the provider has no pod")?;
+    pods.delete(&old, &DeleteParams::default()).await?;
+    wait::gone(&pods, &old).await?;
+    let deployments = api(&platform.client, &kinds::deployment(), people::SYSTEM);
+    wait::until(&deployments, "sp-kro", "available", |live| {
+        live.is_some_and(|live| live["status"]["availableReplicas"] == 1)
+    })
+    .await
+    .map(drop)
+}
+
+async fn set_finalizers<'a>(
+    objects: &Api<DynamicObject>,
+    name: &str,
+    finalizers: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
+    let finalizers: Vec<&str> = finalizers.into_iter().collect();
+    let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    objects.patch(name, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// The resourceVersions of what is written for the tenant's service, on onboarding and on the platform.
+async fn versions(platform: &Platform, tenant: &Tenant) -> Result<BTreeMap<String, Option<String>>> {
+    let mut found = BTreeMap::new();
+    for kind in [kinds::kro(), kinds::control_plane()] {
+        note(&mut found, &tenant.api(&kind)).await?;
+    }
+    for kind in [
+        kinds::inventory(),
+        kinds::cluster(),
+        kinds::cluster_request(),
+        kinds::access_request(),
+    ] {
+        note(&mut found, &api(&platform.client, &kind, "")).await?;
+    }
+    Ok(found)
+}
+
+async fn note(found: &mut BTreeMap<String, Option<String>>, objects: &Api<DynamicObject>) -> Result<()> {
+    for object in objects.list(&ListParams::default()).await? {
+        let kind = object
+            .types
+            .as_ref()
+            .map(|types| types.kind.clone())
+            .unwrap_or_default();
+        found.insert(
+            format!(
+                "{kind} {}/{}",
+                object.namespace().unwrap_or_default(),
+                object.name_any()
+            ),
+            object.resource_version(),
+        );
+    }
+    Ok(())
+}
+
+/// The request of that name on the platform; the suites give each tenant names of its own.
+async fn own(platform: &Platform, kind: &kube::api::ApiResource, name: &str) -> Result<DynamicObject> {
+    let all = api(&platform.client, kind, "")
+        .list(&ListParams::default())
+        .await?;
+    let found = all.items.into_iter().find(|it| it.name_any() == name);
+    found.with_context(|| format!("no {} {name}", kind.kind))
+}
+
+/// Deletes a service object and its ControlPlane, as far as they are there, and waits for both.
+async fn leave(tenant: &Tenant, name: &str) -> Result<()> {
+    for kind in [kinds::kro(), kinds::control_plane()] {
+        let objects = tenant.api(&kind);
+        if objects.get_opt(name).await?.is_some() {
+            objects.delete(name, &DeleteParams::default()).await?;
+            wait::gone(&objects, name).await?;
+        }
+    }
+    Ok(())
+}
+
+fn json_of(object: &DynamicObject) -> Result<Value> {
+    Ok(serde_json::to_value(object)?)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
