@@ -185,9 +185,7 @@ pub fn register<T>(with: impl FnOnce(&mut Registry) -> T) -> T {
 
 /// All metrics of the process as OpenMetrics text.
 pub fn encode() -> Result<String, std::fmt::Error> {
-    for controller in process::controllers() {
-        controller.measure();
-    }
+    process::measure();
     let mut text = String::new();
     text::encode(&mut text, &lock(&PROCESS.registry))?;
     Ok(text)

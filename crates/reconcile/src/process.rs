@@ -7,6 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 type Look = Box<dyn Fn() -> Option<Value> + Send + Sync>;
 
+/// Brings a gauge up to date; false when what it measures is gone.
+type Measure = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// Leadership as far as readiness is concerned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Leadership {
@@ -24,6 +27,7 @@ struct Process {
     controllers: Mutex<Vec<Weak<controller::Shared>>>,
     watches: Mutex<Vec<Look>>,
     clusters: Mutex<Vec<Look>>,
+    measures: Mutex<Vec<Measure>>,
     leadership: Mutex<Leadership>,
 }
 
@@ -54,6 +58,17 @@ pub(crate) fn add_watch(look: impl Fn() -> Option<Value> + Send + Sync + 'static
 /// `look` tells a connection's state, or nothing when it is gone.
 pub(crate) fn add_cluster(look: impl Fn() -> Option<Value> + Send + Sync + 'static) {
     add(&PROCESS.clusters, look);
+}
+
+/// `measure` is called before metrics are read, until it returns false.
+pub(crate) fn add_measure(measure: impl Fn() -> bool + Send + Sync + 'static) {
+    lock(&PROCESS.measures).push(Box::new(measure));
+}
+
+/// Brings all gauges up to date.
+pub(crate) fn measure() {
+    controllers().iter().for_each(|one| one.measure());
+    lock(&PROCESS.measures).retain(|measure| measure());
 }
 
 fn add(to: &Mutex<Vec<Look>>, look: impl Fn() -> Option<Value> + Send + Sync + 'static) {

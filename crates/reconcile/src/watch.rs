@@ -6,7 +6,7 @@ mod decode;
 mod pace;
 mod store;
 
-pub use store::{Store, Undecodable};
+pub use store::{Place, Store, Undecodable};
 
 use crate::{Fault, environment::chance, metrics::WatchMetrics, process};
 use decode::Decoded;
@@ -18,7 +18,7 @@ use std::{
     collections::HashSet, fmt::Debug, hash::Hash, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc,
     time::Duration,
 };
-use store::{Held, Name, Version};
+use store::{Held, Version};
 use tokio_util::sync::CancellationToken;
 
 /// The API server ends each watch after so many seconds, and it is opened again where it ended: a watch that is silent
@@ -31,19 +31,27 @@ pub(crate) const RENEWAL: u32 = 45;
 pub enum Change<K> {
     /// The object exists, new or changed. `first` is set while the first list is read (use [`crate::Lane::Bulk`]).
     Applied {
+        at: Place,
         object: Arc<K>,
         old: Option<Arc<K>>,
         first: bool,
     },
     /// The object left the watch (deleted, or its label was removed: confirm with a GET before acting on it).
-    Deleted { object: Arc<K> },
+    Deleted { at: Place, object: Arc<K> },
 }
 
 impl<K> Change<K> {
     /// The object, as last seen.
     pub fn object(&self) -> &Arc<K> {
         match self {
-            Self::Applied { object, .. } | Self::Deleted { object } => object,
+            Self::Applied { object, .. } | Self::Deleted { object, .. } => object,
+        }
+    }
+
+    /// Where it is, also when the object itself does not say.
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::Applied { at, .. } | Self::Deleted { at, .. } => at,
         }
     }
 }
@@ -186,7 +194,7 @@ struct Watch<K, P, R, F> {
     metrics: WatchMetrics,
     store: Store<P>,
     /// What the list that is being read has named so far.
-    listed: HashSet<Name>,
+    listed: HashSet<Place>,
     reduce: R,
     on_change: F,
     decoded: PhantomData<fn() -> K>,
@@ -243,13 +251,13 @@ where
                 return false;
             }
             watcher::Event::InitApply(object) => {
-                self.listed.insert(Name::of(object.meta()));
+                self.listed.insert(Place::of(object.meta()));
                 self.applied(object);
                 return false;
             }
             watcher::Event::InitDone => {
-                for object in self.store.retain(&std::mem::take(&mut self.listed)) {
-                    self.report(Change::Deleted { object });
+                for (at, object) in self.store.retain(&std::mem::take(&mut self.listed)) {
+                    self.report(Change::Deleted { at, object });
                 }
                 self.store.set_synced();
                 tracing::debug!(
@@ -261,8 +269,9 @@ where
             }
             watcher::Event::Apply(object) => self.applied(object),
             watcher::Event::Delete(object) => {
-                if let Some(object) = self.store.remove(&Name::of(object.meta())) {
-                    self.report(Change::Deleted { object });
+                let at = Place::of(object.meta());
+                if let Some(object) = self.store.remove(&at) {
+                    self.report(Change::Deleted { at, object });
                 }
             }
         }
@@ -273,7 +282,7 @@ where
     }
 
     fn applied(&mut self, object: Decoded<K>) {
-        let name = Name::of(object.meta());
+        let at = Place::of(object.meta());
         match object.0 {
             Ok(mut object) => {
                 object.meta_mut().managed_fields = None;
@@ -283,11 +292,15 @@ where
                     version,
                     object: object.clone(),
                 };
-                match self.store.insert(name, held) {
+                match self.store.insert(at.clone(), held) {
                     Some(old) if old.version == version => {}
                     Some(old) if old.version.is_other_object(&version) => {
-                        self.report(Change::Deleted { object: old.object });
+                        self.report(Change::Deleted {
+                            at: at.clone(),
+                            object: old.object,
+                        });
                         self.report(Change::Applied {
+                            at,
                             object,
                             old: None,
                             first,
@@ -295,7 +308,12 @@ where
                     }
                     old => {
                         let old = old.map(|old| old.object);
-                        self.report(Change::Applied { object, old, first });
+                        self.report(Change::Applied {
+                            at,
+                            object,
+                            old,
+                            first,
+                        });
                     }
                 }
             }
@@ -304,11 +322,11 @@ where
                 tracing::warn!(
                     cluster = self.cluster,
                     kind = self.kind,
-                    object = %name,
+                    object = %at,
                     "skipped an object that cannot be decoded; what was known of it is kept: {}",
                     broken.error
                 );
-                self.store.set_undecodable(name, broken.error);
+                self.store.set_undecodable(at, broken.error);
             }
         }
     }

@@ -1,12 +1,16 @@
 //! Who read what: which service objects are woken when an object on the platform changes.
+//!
+//! There may be tens of thousands of readers: each of them and each source is held once, and shared.
 use openmcp_reconcile::Key;
 use std::{
+    borrow::Borrow,
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// An object on the platform, as (kind, namespace, name).
-pub(crate) type Source = (&'static str, String, String);
+pub(crate) type Source = (&'static str, Box<str>, Box<str>);
 
 /// What each service object read, and the other way round.
 #[derive(Default)]
@@ -14,8 +18,21 @@ pub(crate) struct Dependents(Mutex<Edges>);
 
 #[derive(Default)]
 struct Edges {
-    by_source: HashMap<Source, HashSet<Key>>,
-    by_key: HashMap<Key, HashSet<Source>>,
+    readers: HashMap<Arc<Source>, HashSet<Arc<Key>>>,
+    read: HashMap<Arc<Key>, Vec<Arc<Source>>>,
+}
+
+/// The key under which a map holds something, or a new one.
+fn shared<T: Eq + Hash, V>(map: &HashMap<Arc<T>, V>, key: &T, new: impl FnOnce() -> T) -> Arc<T>
+where
+    Arc<T>: Borrow<T>,
+{
+    map.get_key_value(key)
+        .map_or_else(|| Arc::new(new()), |(held, _)| held.clone())
+}
+
+fn source(kind: &'static str, namespace: &str, name: &str) -> Source {
+    (kind, namespace.into(), name.into())
 }
 
 impl Dependents {
@@ -25,37 +42,37 @@ impl Dependents {
 
     /// `key` read the object: changes of it wake the key from now on. Call it before reading.
     pub(crate) fn add(&self, key: &Key, kind: &'static str, namespace: &str, name: &str) {
-        let source = (kind, namespace.to_owned(), name.to_owned());
+        let read = source(kind, namespace, name);
         let mut edges = self.edges();
-        edges
-            .by_source
-            .entry(source.clone())
-            .or_default()
-            .insert(key.clone());
-        edges.by_key.entry(key.clone()).or_default().insert(source);
+        if edges
+            .readers
+            .get(&read)
+            .is_some_and(|readers| readers.contains(key))
+        {
+            return;
+        }
+        let key = shared(&edges.read, key, || key.clone());
+        let read = shared(&edges.readers, &read, || read.clone());
+        edges.readers.entry(read.clone()).or_default().insert(key.clone());
+        edges.read.entry(key).or_default().push(read);
     }
 
     /// Who read the object.
     pub(crate) fn of(&self, kind: &'static str, namespace: &str, name: &str) -> Vec<Key> {
-        let source = (kind, namespace.to_owned(), name.to_owned());
-        self.edges()
-            .by_source
-            .get(&source)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        let edges = self.edges();
+        let readers = edges.readers.get(&source(kind, namespace, name));
+        readers.into_iter().flatten().map(|key| Key::clone(key)).collect()
     }
 
     /// Forgets what `key` read, and tells what nobody reads any more.
-    pub(crate) fn forget(&self, key: &Key) -> Vec<Source> {
+    pub(crate) fn forget(&self, key: &Key) -> Vec<Arc<Source>> {
         let mut edges = self.edges();
         let mut unread = Vec::new();
-        for source in edges.by_key.remove(key).unwrap_or_default() {
-            if let Some(keys) = edges.by_source.get_mut(&source) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    edges.by_source.remove(&source);
+        for source in edges.read.remove(key).unwrap_or_default() {
+            if let Some(readers) = edges.readers.get_mut(&source) {
+                readers.remove(key);
+                if readers.is_empty() {
+                    edges.readers.remove(&source);
                     unread.push(source);
                 }
             }

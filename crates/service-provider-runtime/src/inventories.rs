@@ -2,10 +2,12 @@
 //!
 //! This process is the only writer. Each write bears the resourceVersion of what was read, so that a second writer
 //! is noticed, and what was written counts until the watch has caught up.
+use crate::{archive::Archive, measures};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, PostParams, Preconditions},
+    runtime::watcher,
 };
 use openmcp_api::{
     Inventory,
@@ -17,32 +19,74 @@ use openmcp_reconcile::{
     children::Wave,
     digest::Digest,
     inventory::{Entry, Id, Store},
-    watch,
+    watch::Change,
 };
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio_util::sync::CancellationToken;
 
 /// By namespace and name.
-type Written = HashMap<(String, String), Option<Arc<Inventory>>>;
+type Written = HashMap<(String, String), Last>;
+
+/// The last own write, until the watch has shown it.
+#[derive(Clone)]
+enum Last {
+    Wrote(Arc<Inventory>),
+    /// It may have arrived or not: read it from the API server.
+    Unknown,
+    /// The one with this UID was removed.
+    Removed(Option<String>),
+}
 
 /// All Inventories of the provider.
 pub(crate) struct Inventories {
     client: kube::Client,
     provider: String,
-    seen: watch::Store<Inventory>,
-    /// The last own writes; `None` after a conflict: read it from the API server.
-    written: Mutex<Written>,
+    seen: Archive<Inventory>,
+    written: Arc<Mutex<Written>>,
 }
 
 impl Inventories {
-    pub(crate) fn new(client: kube::Client, provider: String, seen: watch::Store<Inventory>) -> Self {
+    /// Watches them. `wake` is called with the owner of one that somebody else made, changed or removed.
+    pub(crate) fn watch(
+        client: kube::Client,
+        provider: String,
+        config: watcher::Config,
+        shutdown: CancellationToken,
+        wake: impl Fn(&Owner) + Send + 'static,
+    ) -> Self {
+        let written = Arc::<Mutex<Written>>::default();
+        let shown = written.clone();
+        let api = Api::<Inventory>::all(client.clone());
+        let seen = Archive::watch(api, config, shutdown, move |change| {
+            let Some(inventory) = change.object().unpack() else {
+                return;
+            };
+            let gone = matches!(change, Change::Deleted { .. });
+            catch_up(&mut lock(&shown), &inventory, gone);
+            let old = match &change {
+                Change::Applied { old: Some(old), .. } => old.unpack(),
+                _ => None,
+            };
+            let count = |of: Option<&Inventory>| {
+                of.map_or(0, |it| i64::try_from(it.spec.entries.len()).unwrap_or(i64::MAX))
+            };
+            measures::inventory_objects(match gone {
+                true => -count(Some(&inventory)),
+                false => count(Some(&inventory)) - count(old.as_ref()),
+            });
+            let own = old.is_some_and(|old| old.annotations() == inventory.annotations());
+            if !own {
+                wake(&inventory.spec.owner);
+            }
+        });
         Self {
             client,
             provider,
             seen,
-            written: Mutex::default(),
+            written,
         }
     }
 
@@ -52,7 +96,7 @@ impl Inventories {
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.written)
     }
 
     fn api(&self, namespace: &str) -> Api<Inventory> {
@@ -62,16 +106,18 @@ impl Inventories {
     /// The Inventory as it is stored.
     pub(crate) async fn load(&self, namespace: &str, name: &str) -> Result<Option<Arc<Inventory>>, Fault> {
         let slot = (namespace.to_owned(), name.to_owned());
-        let written = self.written().get(&slot).cloned();
-        match written {
-            Some(Some(own)) => Ok(Some(newer(own, self.seen.get(namespace, name)))),
-            None => Ok(self.seen.get(namespace, name)),
-            Some(None) => {
+        let last = self.written().get(&slot).cloned();
+        let seen = self.seen.get(namespace, name);
+        match last {
+            None => Ok(seen),
+            Some(Last::Wrote(own)) => Ok(Some(newer(own, seen))),
+            Some(Last::Removed(uid)) => Ok(seen.filter(|seen| seen.uid() != uid)),
+            Some(Last::Unknown) => {
                 let doing = format!("read Inventory {namespace}/{name}");
                 let found = self.api(namespace).get_opt(name).await;
                 let found = found.map_err(|error| Fault::api(doing, &error))?.map(Arc::new);
                 match &found {
-                    Some(found) => self.written().insert(slot, Some(found.clone())),
+                    Some(found) => self.written().insert(slot, Last::Wrote(found.clone())),
                     None => self.written().remove(&slot),
                 };
                 Ok(found)
@@ -82,9 +128,10 @@ impl Inventories {
     /// Whether `is_it` holds for any service object that has an Inventory, given its namespace on the platform and
     /// its name.
     pub(crate) fn any(&self, is_it: &mut dyn FnMut(&str, &str) -> bool) -> bool {
-        self.seen.any(|inventory| {
-            let namespace = inventory.metadata.namespace.as_deref().unwrap_or_default();
-            is_it(namespace, &inventory.spec.owner.name)
+        let places = self.seen.places();
+        places.iter().any(|(namespace, name)| {
+            let inventory = self.seen.get(namespace, name);
+            inventory.is_some_and(|it| is_it(namespace, &it.spec.owner.name))
         })
     }
 
@@ -105,22 +152,21 @@ impl Inventories {
         }
     }
 
-    /// Removes an Inventory that has no entries left.
+    /// Removes an Inventory whose objects are all gone.
     pub(crate) async fn remove(&self, inventory: &Inventory) -> Result<(), Fault> {
         let (namespace, name) = (inventory.namespace().unwrap_or_default(), inventory.name_any());
         let doing = || format!("remove Inventory {namespace}/{name}");
         let api = self.api(&namespace);
         let mut bare = inventory.clone();
+        bare.spec.entries.clear();
         bare.finalizers_mut()
             .retain(|finalizer| finalizer != finalizers::INVENTORY);
         let slot = (namespace.clone(), name.clone());
-        self.written().insert(slot.clone(), None);
-        if bare.finalizers().len() < inventory.finalizers().len() {
-            match api.replace(&name, &PostParams::default(), &bare).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(Fault::api(doing(), &error)),
-            }
+        self.written().insert(slot.clone(), Last::Unknown);
+        match api.replace(&name, &PostParams::default(), &bare).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(Fault::api(doing(), &error)),
         }
         let precondition = Preconditions {
             uid: inventory.uid(),
@@ -134,13 +180,34 @@ impl Inventories {
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
             Err(error) => return Err(Fault::api(doing(), &error)),
         }
+        self.written().insert(slot, Last::Removed(inventory.uid()));
         Ok(())
     }
 }
 
+fn lock(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
+    written.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Forgets a write that the watch has shown, or gone past.
+fn catch_up(written: &mut Written, shown: &Inventory, gone: bool) {
+    let slot = (shown.namespace().unwrap_or_default(), shown.name_any());
+    let passed = match written.get(&slot) {
+        Some(Last::Wrote(own)) => !gone && version(shown) >= version(own),
+        Some(Last::Removed(uid)) => gone && shown.uid() == *uid,
+        Some(Last::Unknown) | None => false,
+    };
+    if passed {
+        written.remove(&slot);
+    }
+}
+
+fn version(inventory: &Inventory) -> Option<u64> {
+    inventory.resource_version()?.parse().ok()
+}
+
 /// What was read or written last. Resource versions are decimal numbers that grow.
 fn newer(own: Arc<Inventory>, seen: Option<Arc<Inventory>>) -> Arc<Inventory> {
-    let version = |it: &Inventory| it.resource_version().and_then(|it| it.parse::<u64>().ok());
     match seen {
         Some(seen) if version(&seen) > version(&own) => seen,
         _ => own,
@@ -191,13 +258,15 @@ impl Store for Record<'_> {
         match saved {
             Ok(saved) => {
                 let saved = Arc::new(saved);
-                self.inventories.written().insert(slot, Some(saved.clone()));
+                self.inventories
+                    .written()
+                    .insert(slot, Last::Wrote(saved.clone()));
                 *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
                 Ok(())
             }
             Err(error) => {
                 // Whatever happened: what is stored now is not known.
-                self.inventories.written().insert(slot, None);
+                self.inventories.written().insert(slot, Last::Unknown);
                 Err(Fault::api(
                     format_args!("write Inventory {}/{}", self.namespace, self.name),
                     &error,

@@ -58,6 +58,7 @@
 //! This crate knows the contract between providers and the platform, and the order of a reconcile. It must not know
 //! any concrete provider; what it does with Kubernetes objects is in `openmcp-reconcile`.
 mod access;
+mod archive;
 mod cli;
 mod deletion;
 mod dependents;
@@ -66,6 +67,7 @@ mod fanout;
 mod identity;
 mod inputs;
 mod inventories;
+mod measures;
 mod object;
 mod onboarding;
 mod pipeline;

@@ -11,7 +11,7 @@ pub(crate) use explain::explain;
 
 use crate::{
     access::Owner,
-    deletion, object,
+    deletion, measures, object,
     provider::{ServiceProvider, ServiceStatus},
     status::{self, Verdict},
     stop::Stop,
@@ -154,6 +154,11 @@ impl<P: ServiceProvider> Pipeline<P> {
     }
 
     fn tell(&self, object: &P::Api, before: &ServiceStatus, after: &ServiceStatus) {
+        if let Some(since) = status::became_ready(before, after) {
+            let created = object.meta().creation_timestamp.as_ref().map(|it| it.0);
+            let now = self.0.environment.now();
+            measures::ready(since.or(created).unwrap_or(now), now);
+        }
         if let Some((warning, reason, message)) = status::transition(before, after) {
             let note = format!("{reason}: {message}");
             let reason = if warning { "Stalled" } else { "Reconciled" };

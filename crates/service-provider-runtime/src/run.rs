@@ -1,6 +1,7 @@
 //! `run`: watches, wiring, workers. Knows which change wakes which service object; nothing of what is done then.
 use crate::{
     access::{Connections, Credentials, Requests},
+    archive::{self, Archive},
     dependents::Dependents,
     fanout::FanOut,
     inventories::Inventories,
@@ -8,11 +9,11 @@ use crate::{
     pipeline::{Pipeline, operation},
     provider::ServiceProvider,
     singles::Singles,
-    world::{Names, Statuses, World},
+    world::{Names, Presence, Statuses, World},
 };
-use kube::{Api, Resource, ResourceExt, core::NamespaceResourceScope, runtime::watcher};
+use kube::{Api, Resource, runtime::watcher};
 use openmcp_api::{
-    AccessRequest, Cluster, ClusterRequest, ControlPlane, Inventory,
+    AccessRequest, Cluster, ClusterRequest, ControlPlane,
     keys::{annotations, labels},
     names,
 };
@@ -25,9 +26,9 @@ use openmcp_reconcile::{
     digest::Digester,
     events::Recorder,
     fault::Class,
-    watch::{self, Change, Store},
+    watch::{self, Change, Place, Store},
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -46,11 +47,8 @@ struct Bell {
 
 impl Bell {
     /// Those who read the object.
-    fn readers<K: Resource>(&self, kind: &'static str, object: &K, lane: Lane) {
-        for key in self
-            .dependents
-            .of(kind, &object.namespace().unwrap_or_default(), &object.name_any())
-        {
+    fn readers(&self, kind: &'static str, at: &Place, lane: Lane) {
+        for key in self.dependents.of(kind, at.namespace(), at.name()) {
             self.handle.wake(key, lane);
         }
     }
@@ -149,7 +147,8 @@ fn build<P: ServiceProvider>(
             waker.wake(key.clone(), Lane::Urgent);
         },
     );
-    let objects = watch_objects::<P>(&tenants, bell.clone(), shutdown);
+    let statuses = Arc::<Statuses>::default();
+    let objects = watch_objects::<P>(&tenants, bell.clone(), statuses.clone(), shutdown);
     let credentials = Credentials::watch(
         client.clone(),
         secret,
@@ -164,7 +163,7 @@ fn build<P: ServiceProvider>(
         dependents.clone(),
         shutdown.clone(),
     );
-    let inventories = watch_inventories(&client, &ours, bell.clone(), shutdown);
+    let inventories = watch_inventories(&client, names.provider, &ours, bell.clone(), shutdown);
     World {
         requests: Requests {
             client: client.clone(),
@@ -181,7 +180,7 @@ fn build<P: ServiceProvider>(
             ),
             dependents: dependents.clone(),
         },
-        inventories: Inventories::new(client.clone(), names.provider.to_owned(), inventories),
+        inventories,
         config_maps,
         configs: watch_config::<P>(&client, names.provider, objects.clone(), bell.clone(), shutdown),
         control_planes: watch_control_planes(&tenants, bell, shutdown),
@@ -192,7 +191,7 @@ fn build<P: ServiceProvider>(
         engine: Engine::new(children),
         dependents,
         handle,
-        statuses: Statuses::default(),
+        statuses,
         provider,
         names,
     }
@@ -216,24 +215,16 @@ fn readers<K>(
     kind: &'static str,
     bell: &Bell,
     shutdown: &CancellationToken,
-) -> Store<K>
+) -> Archive<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     let bell = bell.clone();
-    watch::watch(
+    Archive::watch(
         Api::<K>::all(client.clone()),
         watcher::Config::default(),
         shutdown.clone(),
-        move |change| {
-            bell.readers(kind, &**change.object(), Lane::Normal);
-        },
+        move |change| bell.readers(kind, change.place(), Lane::Normal),
     )
 }
 
@@ -241,67 +232,54 @@ where
 fn watch_objects<P: ServiceProvider>(
     client: &kube::Client,
     bell: Bell,
+    statuses: Arc<Statuses>,
     shutdown: &CancellationToken,
-) -> Store<P::Api> {
-    watch::watch(
+) -> Archive<P::Api> {
+    Archive::watch(
         Api::<P::Api>::all(client.clone()),
         watcher::Config::default(),
         shutdown.clone(),
         move |change| {
-            let object = change.object();
+            let at = change.place();
             let lane = match &change {
                 Change::Applied { first: true, .. } => Lane::Bulk,
                 Change::Applied {
                     object,
                     old: Some(old),
                     ..
-                } if same_wish(&**old, &**object) => return,
+                } if old.wants_the_same(object) => {
+                    statuses.seen(&Key::new(bell.kind, at.namespace(), at.name()), object);
+                    return;
+                }
                 _ => Lane::Urgent,
             };
-            bell.object(&object.namespace().unwrap_or_default(), &object.name_any(), lane);
+            bell.object(at.namespace(), at.name(), lane);
         },
     )
 }
 
-fn same_wish<K: Resource>(old: &K, new: &K) -> bool {
-    let wish = |object: &K| {
-        let meta = object.meta();
-        (
-            meta.uid.clone(),
-            meta.generation,
-            meta.deletion_timestamp.clone(),
-            meta.annotations.clone(),
-        )
-    };
-    wish(old) == wish(new)
-}
-
 /// The ControlPlanes: each wakes the service object of its name.
-fn watch_control_planes(
-    client: &kube::Client,
-    bell: Bell,
-    shutdown: &CancellationToken,
-) -> Store<ControlPlane> {
-    watch::watch(
+fn watch_control_planes(client: &kube::Client, bell: Bell, shutdown: &CancellationToken) -> Store<Presence> {
+    watch::watch_reduced(
         Api::<ControlPlane>::all(client.clone()),
         watcher::Config::default(),
         shutdown.clone(),
+        |object: ControlPlane| Presence {
+            terminates: object.metadata.deletion_timestamp.is_some(),
+            wish: archive::wish(&object),
+        },
         move |change| {
-            let object = change.object();
             if let Change::Applied {
                 object,
                 old: Some(old),
                 ..
             } = &change
-                && same_wish(&**old, &**object)
+                && old.wish == object.wish
             {
                 return;
             }
-            bell.object(
-                &object.namespace().unwrap_or_default(),
-                &object.name_any(),
-                Lane::Normal,
-            );
+            let at = change.place();
+            bell.object(at.namespace(), at.name(), Lane::Normal);
         },
     )
 }
@@ -309,28 +287,19 @@ fn watch_control_planes(
 /// Our Inventories: after a start, those whose service object is gone are finished.
 fn watch_inventories(
     client: &kube::Client,
+    provider: &str,
     ours: &str,
     bell: Bell,
     shutdown: &CancellationToken,
-) -> Store<Inventory> {
+) -> Inventories {
     let config = watcher::Config::default().labels(ours);
-    watch::watch(
-        Api::<Inventory>::all(client.clone()),
+    Inventories::watch(
+        client.clone(),
+        provider.to_owned(),
         config,
         shutdown.clone(),
-        move |change| {
-            let owner = &change.object().spec.owner;
-            let own = match &change {
-                Change::Applied {
-                    object,
-                    old: Some(old),
-                    ..
-                } => old.annotations() == object.annotations(),
-                _ => false,
-            };
-            if !own {
-                bell.object(&owner.namespace, &owner.name, Lane::Bulk);
-            }
+        move |owner| {
+            bell.object(&owner.namespace, &owner.name, Lane::Bulk);
         },
     )
 }
@@ -339,7 +308,7 @@ fn watch_inventories(
 fn watch_config<P: ServiceProvider>(
     client: &kube::Client,
     provider: &'static str,
-    objects: Store<P::Api>,
+    objects: Archive<P::Api>,
     bell: Bell,
     shutdown: &CancellationToken,
 ) -> Store<P::Config> {
@@ -349,9 +318,10 @@ fn watch_config<P: ServiceProvider>(
     let fan_out = FanOut::default();
     let kind = bell.kind;
     let all = move || {
-        let key =
-            |object: Arc<P::Api>| Key::new(kind, object.namespace().unwrap_or_default(), object.name_any());
-        objects.all().into_iter().map(key).collect()
+        let places = objects.places().into_iter();
+        places
+            .map(|(namespace, name)| Key::new(kind, namespace, name))
+            .collect()
     };
     tokio::spawn(fan_out.clone().run(bell.handle, all, shutdown.clone()));
     watch::watch(api, config, shutdown.clone(), move |change| {
@@ -361,7 +331,7 @@ fn watch_config<P: ServiceProvider>(
             old: Some(old),
             ..
         } = &change
-            && same_wish(&**old, &**object)
+            && archive::wish(&**old) == archive::wish(&**object)
         {
             return;
         }

@@ -198,6 +198,19 @@ pub(crate) fn status(
     }
 }
 
+/// Whether it is Ready and was not before: since when, if that is known.
+pub(crate) fn became_ready(before: &ServiceStatus, after: &ServiceStatus) -> Option<Option<Timestamp>> {
+    let ready = |status: &ServiceStatus| {
+        let found = status.conditions.iter().find(|it| it.type_ == READY)?;
+        Some((found.status == "True", found.last_transition_time.0))
+    };
+    match (ready(before), ready(after)) {
+        (Some((false, since)), Some((true, _))) => Some(Some(since)),
+        (None, Some((true, _))) => Some(None),
+        _ => None,
+    }
+}
+
 /// Conditions are left as they are, but for Synced: nobody looks whether it is.
 fn paused(by: &str, live: &ServiceStatus, generation: i64, now: Timestamp) -> ServiceStatus {
     let paused = Observed {

@@ -1,6 +1,7 @@
 //! What every step of a reconcile works with: names, watches, connections, the engine.
 use crate::{
     access::{Credentials, Requests},
+    archive::{Archive, Packed},
     dependents::Dependents,
     inventories::Inventories,
     provider::{ServiceApi, ServiceProvider, ServiceStatus},
@@ -8,7 +9,6 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::{Api, Resource, ResourceExt};
-use openmcp_api::ControlPlane;
 use openmcp_reconcile::{
     Environment, Key,
     children::Engine,
@@ -78,9 +78,28 @@ impl Statuses {
             .insert(key.clone(), (object.resource_version(), status));
     }
 
+    /// The watch has shown a newer version: what was written over an older one is not needed any more.
+    pub(crate) fn seen<K: ServiceApi>(&self, key: &Key, object: &Packed<K>) {
+        let mut written = self.written();
+        if !written.contains_key(key) {
+            return;
+        }
+        let version = object.unpack().and_then(|object| object.resource_version());
+        if written.get(key).is_some_and(|(over, _)| *over != version) {
+            written.remove(key);
+        }
+    }
+
     fn forget(&self, key: &Key) {
         self.written().remove(key);
     }
+}
+
+/// What is to be known of a ControlPlane.
+pub(crate) struct Presence {
+    /// It is being deleted.
+    pub(crate) terminates: bool,
+    pub(crate) wish: u64,
 }
 
 /// See the module.
@@ -93,13 +112,13 @@ pub(crate) struct World<P: ServiceProvider> {
     pub(crate) configs: Store<P::Config>,
     pub(crate) environment: Environment,
     pub(crate) onboarding: kube::Client,
-    pub(crate) objects: Store<P::Api>,
-    pub(crate) control_planes: Store<ControlPlane>,
+    pub(crate) objects: Archive<P::Api>,
+    pub(crate) control_planes: Store<Presence>,
     pub(crate) recorder: Recorder,
     pub(crate) engine: Engine,
     pub(crate) dependents: Arc<Dependents>,
     pub(crate) handle: Handle,
-    pub(crate) statuses: Statuses,
+    pub(crate) statuses: Arc<Statuses>,
 }
 
 impl<P: ServiceProvider> World<P> {
@@ -141,10 +160,11 @@ impl<P: ServiceProvider> World<P> {
     /// Everything about a service object that is gone is forgotten; what nobody reads any more is closed.
     pub(crate) fn forget(&self, key: &Key) {
         self.engine.forget(key);
-        for (kind, namespace, name) in self.dependents.forget(key) {
-            match kind {
-                Credentials::SECRET => self.requests.connections.close(&namespace, &name),
-                kind if kind == Self::CONFIG_MAP => self.config_maps.close(&namespace, &name),
+        for source in self.dependents.forget(key) {
+            let (kind, namespace, name) = &*source;
+            match *kind {
+                Credentials::SECRET => self.requests.connections.close(namespace, name),
+                kind if kind == Self::CONFIG_MAP => self.config_maps.close(namespace, name),
                 _ => {}
             }
         }

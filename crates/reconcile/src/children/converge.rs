@@ -27,9 +27,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// Applies of one reconcile in flight at once.
-const CONCURRENCY: usize = 8;
+pub(super) const CONCURRENCY: usize = 8;
 /// What left the watch before its end is looked at again after this.
 const UNWATCHED: Duration = Duration::from_secs(5);
 
@@ -104,7 +105,7 @@ type Leases = Vec<Arc<Lease>>;
 pub struct Engine {
     children: Children,
     kinds: Kinds,
-    damper: Damper,
+    damper: Arc<Damper>,
     leases: Mutex<HashMap<Key, Leases>>,
 }
 
@@ -128,10 +129,12 @@ impl<M> Scene<'_, M> {
 impl Engine {
     /// An engine over `children`.
     pub fn new(children: Children) -> Self {
+        let damper = Arc::<Damper>::default();
+        counters::watch_thrash(&damper);
         Self {
             children,
             kinds: Kinds::default(),
-            damper: Damper::default(),
+            damper,
             leases: Mutex::default(),
         }
     }
@@ -184,7 +187,7 @@ impl Engine {
         inventory: &mut Inventory<'_, S>,
         maker: &M,
     ) -> Result<Report, Fault> {
-        let mut report = Report::default();
+        let (mut report, start) = (Report::default(), Instant::now());
         let scene = Scene {
             order: &order,
             kinds: self.resolve(&order).await?,
@@ -203,15 +206,7 @@ impl Engine {
         if report.complete && !order.waiting && !prunes.is_empty() {
             self.prune(&order, prunes, inventory, &mut report).await?;
         }
-        counters::pass(report.applied);
-        report
-            .repaired
-            .iter()
-            .for_each(|drift| counters::drift(drift, true));
-        report
-            .detected
-            .iter()
-            .for_each(|drift| counters::drift(drift, false));
+        counters::pass(&report, start.elapsed());
         Ok(report)
     }
 
@@ -392,6 +387,7 @@ impl Engine {
         } = self
             .tear_down(order.key, order.clusters, order.mark, groups, inventory)
             .await?;
+        inventory.flush().await?;
         report.complete &= waiting.is_empty();
         report
             .missing

@@ -1,11 +1,20 @@
 //! What the engine counts, under names of its own. Labels are bounded: kinds and managers, never names of objects.
-use super::drift::Drift;
-use crate::metrics;
+use super::{converge::Report, damper::Damper, drift::Drift};
+use crate::{metrics, process};
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
 };
-use std::sync::LazyLock;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDrift {
@@ -19,8 +28,18 @@ struct OfKind {
     kind: String,
 }
 
-#[derive(Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: &'static str,
+}
+
+fn from_1ms() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
 struct Counters {
+    repair_time: Family<OfCause, Histogram, fn() -> Histogram>,
+    thrash: Gauge,
     drift: Family<OfDrift, Counter>,
     missed: Family<OfKind, Counter>,
     applied: Counter,
@@ -28,9 +47,26 @@ struct Counters {
 }
 
 static COUNTERS: LazyLock<Counters> = LazyLock::new(|| {
-    let counters = Counters::default();
+    let counters = Counters {
+        repair_time: Family::new_with_constructor(from_1ms),
+        thrash: Gauge::default(),
+        drift: Family::default(),
+        missed: Family::default(),
+        applied: Counter::default(),
+        noop: Counter::default(),
+    };
     metrics::register(|registry| {
         registry.register("sp_drift", "Differences that others made", counters.drift.clone());
+        registry.register(
+            "sp_time_to_repair_seconds",
+            "From the beginning of a pass to its end, where it repaired something, by what had happened",
+            counters.repair_time.clone(),
+        );
+        registry.register(
+            "sp_thrash_active",
+            "Children that others change again and again: repaired more rarely than they are changed",
+            counters.thrash.clone(),
+        );
         registry.register(
             "sp_drift_missed",
             "Differences that a list found although the watch had passed them: should stay 0",
@@ -50,8 +86,21 @@ static COUNTERS: LazyLock<Counters> = LazyLock::new(|| {
     counters
 });
 
+/// Keeps the gauge of fights.
+pub(super) fn watch_thrash(damper: &Arc<Damper>) {
+    let damper = Arc::downgrade(damper);
+    process::add_measure(move || {
+        let Some(damper) = damper.upgrade() else {
+            return false;
+        };
+        let active = damper.active(Timestamp::now());
+        COUNTERS.thrash.set(i64::try_from(active).unwrap_or(i64::MAX));
+        true
+    });
+}
+
 /// A difference was repaired, or seen and left alone.
-pub(super) fn drift(drift: &Drift, repaired: bool) {
+fn drift(drift: &Drift, repaired: bool) {
     let of = OfDrift {
         kind: drift.kind.clone(),
         action: if repaired { "repair" } else { "report" },
@@ -67,11 +116,24 @@ pub(super) fn missed(kind: &str, count: u64) {
 }
 
 /// A pass is over.
-pub(super) fn pass(applied: usize) {
-    if applied == 0 {
+pub(super) fn pass(report: &Report, took: Duration) {
+    for repaired in &report.repaired {
+        drift(repaired, true);
+        let cause = if repaired.is_deletion() {
+            "deleted"
+        } else {
+            "changed"
+        };
+        COUNTERS
+            .repair_time
+            .get_or_create(&OfCause { cause })
+            .observe(took.as_secs_f64());
+    }
+    report.detected.iter().for_each(|detected| drift(detected, false));
+    if report.applied == 0 {
         COUNTERS.noop.inc();
     } else {
-        COUNTERS.applied.inc_by(applied as u64);
+        COUNTERS.applied.inc_by(report.applied as u64);
     }
 }
 

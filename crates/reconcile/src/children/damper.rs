@@ -19,25 +19,43 @@ struct Fight {
     last: Timestamp,
 }
 
+impl Fight {
+    fn is_over(&self, now: Timestamp) -> bool {
+        now.duration_since(self.last) >= FORGET
+    }
+}
+
+/// Fights are looked through for those that are over when there are so many.
+const TIDY: usize = 64;
+
 /// The fights that go on, by (API server, child).
 #[derive(Default)]
-pub(super) struct Damper {
-    fights: Mutex<HashMap<(String, Id), Fight>>,
+pub(super) struct Damper(Mutex<Fights>);
+
+#[derive(Default)]
+struct Fights {
+    by_child: HashMap<(String, Id), Fight>,
+    /// Doubles with what is left, so that tidying costs nothing on average.
+    tidy_at: usize,
 }
 
 impl Damper {
     /// Whether a repair may be made now, which it then notes; else how long to wait for it.
     pub(super) fn admit(&self, identity: &str, id: &Id, now: Timestamp) -> Result<(), SignedDuration> {
-        let mut fights = self.fights.lock().unwrap_or_else(PoisonError::into_inner);
-        fights.retain(|_, fight| now.duration_since(fight.last) < FORGET);
+        let mut fights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fights.tidy(now);
         let fresh = || Fight {
             repairs: 0,
             interval: FIRST,
             last: now,
         };
         let fight = fights
+            .by_child
             .entry((identity.to_owned(), id.clone()))
             .or_insert_with(fresh);
+        if fight.is_over(now) {
+            *fight = fresh();
+        }
         if fight.repairs >= BURST {
             let due = fight.interval.saturating_sub(now.duration_since(fight.last));
             if due.is_positive() {
@@ -48,6 +66,22 @@ impl Damper {
         fight.repairs += 1;
         fight.last = now;
         Ok(())
+    }
+
+    /// How many children are repaired more rarely than they are changed.
+    pub(super) fn active(&self, now: Timestamp) -> usize {
+        let fights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = |fight: &&Fight| fight.repairs >= BURST && !fight.is_over(now);
+        fights.by_child.values().filter(active).count()
+    }
+}
+
+impl Fights {
+    fn tidy(&mut self, now: Timestamp) {
+        if self.by_child.len() >= self.tidy_at.max(TIDY) {
+            self.by_child.retain(|_, fight| !fight.is_over(now));
+            self.tidy_at = self.by_child.len() * 2;
+        }
     }
 }
 
@@ -81,6 +115,8 @@ mod tests {
             Ok(()),
             "another cluster is not concerned"
         );
+        assert_eq!(damper.active(start), 1);
         assert_eq!(damper.admit("x", &id(), start + FIRST + FORGET), Ok(()));
+        assert_eq!(damper.active(start + FIRST + FORGET), 0);
     }
 }

@@ -12,6 +12,8 @@ const NAMED_FIELDS: usize = 3;
 /// What list items are told apart by, the most usual first.
 const ITEM_KEYS: [&str; 6] = ["name", "key", "type", "containerPort", "port", "ip"];
 
+const DELETED: &str = "re-created, deleted";
+
 /// One repaired difference: `Deployment kro .spec.template image changed by kubectl-edit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
@@ -30,9 +32,14 @@ impl fmt::Display for Drift {
 }
 
 impl Drift {
+    /// Whether the object had gone.
+    pub(super) fn is_deletion(&self) -> bool {
+        self.what == DELETED
+    }
+
     /// The object had gone: nobody is recorded.
     pub(super) fn deleted(kind: &str, name: &str) -> Self {
-        let (what, by) = ("re-created, deleted".to_owned(), "unknown".to_owned());
+        let (what, by) = (DELETED.to_owned(), "unknown".to_owned());
         Self {
             kind: kind.to_owned(),
             name: name.to_owned(),

@@ -3,7 +3,7 @@
 //! Only a GET by name that answers 404 or another UID means gone. What is neither marked nor applied by us is
 //! never deleted.
 use super::{
-    converge::Engine,
+    converge::{CONCURRENCY, Engine},
     wanted::Wave,
     watch::{Cluster, Scope},
 };
@@ -15,6 +15,7 @@ use crate::{
     inventory::{Entry, Id, Inventory, Store},
     raw,
 };
+use futures::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -59,8 +60,10 @@ impl Engine {
             let outcome = self
                 .tear_down_group(key, clusters, mark, group, inventory, &mut result)
                 .await;
-            // What is gone is struck off even when something else failed.
-            inventory.flush().await?;
+            // What is gone is struck off even when something else failed. An empty record is the caller's to remove.
+            if !inventory.entries().is_empty() {
+                inventory.flush().await?;
+            }
             outcome?;
             if !result.waiting.is_empty() {
                 break;
@@ -79,6 +82,7 @@ impl Engine {
         result: &mut TearDown,
     ) -> Result<(), Fault> {
         let mut failed = None;
+        let mut removals = Vec::new();
         for id in group {
             let Some(entry) = inventory.entries().get(&id).cloned() else {
                 continue;
@@ -89,10 +93,15 @@ impl Engine {
                     .push(format!("{id} (no access to cluster {})", id.cluster));
                 continue;
             };
-            match self
-                .remove(key, cluster, mark, &entry, &mut result.unwatched)
-                .await
-            {
+            removals.push(self.remove_one(key, cluster, mark, entry));
+        }
+        let removed: Vec<_> = stream::iter(removals)
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (id, unwatched, removal) in removed {
+            result.unwatched |= unwatched;
+            match removal {
                 Ok(Removal::Gone | Removal::Released) => inventory.strike(&id),
                 Ok(Removal::Foreign) => {
                     inventory.strike(&id);
@@ -110,6 +119,19 @@ impl Engine {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Whose removal it was, whether no event will tell its end, and what it came to.
+    async fn remove_one(
+        &self,
+        key: &Key,
+        cluster: &Cluster,
+        mark: &Mark,
+        entry: Entry,
+    ) -> (Id, bool, Result<Removal, Fault>) {
+        let mut unwatched = false;
+        let removal = self.remove(key, cluster, mark, &entry, &mut unwatched).await;
+        (entry.id, unwatched, removal)
     }
 
     async fn remove(
@@ -133,8 +155,14 @@ impl Engine {
             return gone_with_its_kind(cluster, entry).await;
         };
         let lease = self.lease(key, cluster, &kind, Scope::Marked);
-        let watched = lease.follow(&entry.id.namespace, &entry.id.name).is_some();
+        let watched = lease.follow(&entry.id.namespace, &entry.id.name);
         let synced = lease.synced() == Ok(true);
+        // As it was applied, our marks included: there is no need to ask whose it is.
+        let unchanged = synced
+            && watched.as_ref().is_some_and(|child| {
+                let same_object = entry.uid.as_deref().is_some_and(|uid| child.has_uid(uid));
+                same_object && entry.live == Some(child.digest()) && !child.is_deleting()
+            });
         let address = entry.id.at(&kind);
         let target = Target {
             client: &cluster.client,
@@ -142,8 +170,8 @@ impl Engine {
             manager: self.manager(),
             mark,
         };
-        let removal = target.remove(entry).await?;
-        *unwatched |= synced && !watched && matches!(removal, Removal::Waiting(_));
+        let removal = target.remove(entry, unchanged).await?;
+        *unwatched |= synced && watched.is_none() && matches!(removal, Removal::Waiting(_));
         Ok(removal)
     }
 }
@@ -205,29 +233,16 @@ impl Target<'_> {
         Ok(Some(format!("took finalizers {finalizers} off {}", self.address)))
     }
 
-    async fn remove(&self, entry: &Entry) -> Result<Removal, Fault> {
-        let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
-            return Ok(Removal::Gone);
+    /// `unchanged`: it is known to be ours, and not yet on its way out.
+    async fn remove(&self, entry: &Entry, unchanged: bool) -> Result<Removal, Fault> {
+        let live = match (&entry.uid, unchanged && !entry.orphan) {
+            (Some(uid), true) => uid.clone(),
+            _ => match self.look(entry).await? {
+                Ok(live) => live,
+                Err(removal) => return Ok(removal),
+            },
         };
-        let Some(live) = meta["metadata"]["uid"].as_str() else {
-            return Ok(Removal::Gone);
-        };
-        let ours = self.is_marked(&meta) || self.has_applied(&meta);
-        match entry.uid.as_deref() {
-            Some(recorded) if recorded != live => return Ok(Removal::Gone),
-            // An intent that never came to be: whatever bears the name is somebody else's.
-            None if !self.is_marked(&meta) => return Ok(Removal::Gone),
-            _ if !ours => return Ok(Removal::Foreign),
-            _ => {}
-        }
-        if let Some(waiting) = terminating(&meta) {
-            return Ok(waiting);
-        }
-        if entry.orphan {
-            self.release(&meta).await?;
-            return Ok(Removal::Released);
-        }
-        let answer = raw::delete(self.client, self.address, live, propagation(entry.wave)).await?;
+        let answer = raw::delete(self.client, self.address, &live, propagation(entry.wave)).await?;
         if !answer.status.is_success()
             && answer.status != StatusCode::NOT_FOUND
             && answer.status != StatusCode::CONFLICT
@@ -235,11 +250,39 @@ impl Target<'_> {
             return Err(answer.fault(format!("delete {}", self.address)));
         }
         match raw::get_metadata(self.client, self.address).await? {
-            Some(meta) if meta["metadata"]["uid"] == live => {
+            Some(meta) if meta["metadata"]["uid"] == live.as_str() => {
                 Ok(terminating(&meta).unwrap_or(Removal::Waiting(Vec::new())))
             }
             _ => Ok(Removal::Gone),
         }
+    }
+}
+
+impl Target<'_> {
+    /// Whose the live object is: its UID where it is to be deleted now, else what it came to already.
+    async fn look(&self, entry: &Entry) -> Result<Result<String, Removal>, Fault> {
+        let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
+            return Ok(Err(Removal::Gone));
+        };
+        let Some(live) = meta["metadata"]["uid"].as_str() else {
+            return Ok(Err(Removal::Gone));
+        };
+        let ours = self.is_marked(&meta) || self.has_applied(&meta);
+        match entry.uid.as_deref() {
+            Some(recorded) if recorded != live => return Ok(Err(Removal::Gone)),
+            // An intent that never came to be: whatever bears the name is somebody else's.
+            None if !self.is_marked(&meta) => return Ok(Err(Removal::Gone)),
+            _ if !ours => return Ok(Err(Removal::Foreign)),
+            _ => {}
+        }
+        if let Some(waiting) = terminating(&meta) {
+            return Ok(Err(waiting));
+        }
+        if entry.orphan {
+            self.release(&meta).await?;
+            return Ok(Err(Removal::Released));
+        }
+        Ok(Ok(live.to_owned()))
     }
 }
 

@@ -14,9 +14,9 @@ const UNDECODABLE_MAX: usize = 100;
 
 /// `namespace/name`; `/name` for cluster-scoped kinds. One allocation: there are many.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Name(Box<str>);
+pub struct Place(Box<str>);
 
-impl Name {
+impl Place {
     pub(super) fn of(meta: &ObjectMeta) -> Self {
         Self::new(
             meta.namespace.as_deref().unwrap_or_default(),
@@ -28,12 +28,22 @@ impl Name {
         Self([namespace, name].join("/").into())
     }
 
+    /// Empty for cluster-scoped kinds.
+    pub fn namespace(&self) -> &str {
+        self.split().0
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        self.split().1
+    }
+
     fn split(&self) -> (&str, &str) {
         self.0.split_once('/').unwrap_or(("", &self.0))
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.trim_start_matches('/'))
     }
@@ -80,7 +90,7 @@ pub struct Undecodable {
 pub struct Store<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
-    objects: RwLock<HashMap<Name, Held<K>>>,
+    objects: RwLock<HashMap<Place, Held<K>>>,
     /// What is wrong, where something is. Never locked together with `objects`.
     troubles: RwLock<Troubles>,
     synced: watch::Sender<bool>,
@@ -89,7 +99,7 @@ struct Shared<K> {
 #[derive(Default)]
 struct Troubles {
     watch: Option<String>,
-    undecodable: HashMap<Name, String>,
+    undecodable: HashMap<Place, String>,
 }
 
 impl<K> Clone for Store<K> {
@@ -110,7 +120,7 @@ impl<K> Store<K> {
     /// One object; `namespace` is empty for cluster-scoped kinds.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.read()
-            .get(&Name::new(namespace, name))
+            .get(&Place::new(namespace, name))
             .map(|held| held.object.clone())
     }
 
@@ -126,6 +136,12 @@ impl<K> Store<K> {
             .filter(|held| keep(&held.object))
             .map(|held| held.object.clone())
             .collect()
+    }
+
+    /// Namespace (empty for cluster-scoped kinds) and name of all objects, in no order.
+    pub fn places(&self) -> Vec<(String, String)> {
+        let split = |at: &Place| (at.namespace().to_owned(), at.name().to_owned());
+        self.read().keys().map(split).collect()
     }
 
     /// Whether `is_it` holds for any object. It must be quick: the watch waits for it.
@@ -197,28 +213,28 @@ impl<K> Store<K> {
     }
 
     /// Puts an object in and returns the one that it replaces.
-    pub(super) fn insert(&self, name: Name, held: Held<K>) -> Option<Held<K>> {
+    pub(super) fn insert(&self, name: Place, held: Held<K>) -> Option<Held<K>> {
         if !self.troubles().undecodable.is_empty() {
             self.troubles_mut().undecodable.remove(&name);
         }
         self.write().insert(name, held)
     }
 
-    pub(super) fn remove(&self, name: &Name) -> Option<Arc<K>> {
+    pub(super) fn remove(&self, name: &Place) -> Option<Arc<K>> {
         self.troubles_mut().undecodable.remove(name);
         self.write().remove(name).map(|held| held.object)
     }
 
     /// Removes what a complete list did not name, and returns it.
-    pub(super) fn retain(&self, listed: &HashSet<Name>) -> Vec<Arc<K>> {
+    pub(super) fn retain(&self, listed: &HashSet<Place>) -> Vec<(Place, Arc<K>)> {
         self.troubles_mut()
             .undecodable
             .retain(|name, _| listed.contains(name));
         let mut gone = Vec::new();
-        self.write().retain(|name, held| {
-            let stays = listed.contains(name);
+        self.write().retain(|at, held| {
+            let stays = listed.contains(at);
             if !stays {
-                gone.push(held.object.clone());
+                gone.push((at.clone(), held.object.clone()));
             }
             stays
         });
@@ -238,17 +254,17 @@ impl<K> Store<K> {
         old.is_some() != trouble.is_some()
     }
 
-    pub(super) fn set_undecodable(&self, name: Name, error: String) {
+    pub(super) fn set_undecodable(&self, name: Place, error: String) {
         let mut troubles = self.troubles_mut();
         if troubles.undecodable.len() < UNDECODABLE_MAX || troubles.undecodable.contains_key(&name) {
             troubles.undecodable.insert(name, error);
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Name, Held<K>>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Place, Held<K>>> {
         self.0.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Name, Held<K>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Place, Held<K>>> {
         self.0.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
     fn troubles(&self) -> RwLockReadGuard<'_, Troubles> {

@@ -2,7 +2,7 @@
 //! Secret nothing but a fingerprint. The kubeconfig itself is read when a connection is made of it.
 use crate::dependents::Dependents;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt, runtime::watcher};
+use kube::{Api, runtime::watcher};
 use openmcp_api::keys::secrets;
 use openmcp_reconcile::{
     Fault, Lane,
@@ -21,14 +21,8 @@ const OTHERS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-accou
 pub(crate) struct Credentials {
     client: kube::Client,
     digester: Digester,
-    seen: Store<Fingerprint>,
-}
-
-/// What is kept of a Secret.
-struct Fingerprint {
-    namespace: Box<str>,
-    name: Box<str>,
-    kubeconfig: Option<Digest>,
+    /// Of each Secret the fingerprint of its kubeconfig, if it has one.
+    seen: Store<Option<Digest>>,
 }
 
 impl Credentials {
@@ -49,14 +43,10 @@ impl Credentials {
             Api::<Secret>::all(client.clone()),
             watcher::Config::default().fields(OTHERS).page_size(100),
             shutdown,
-            move |secret| Fingerprint {
-                namespace: secret.namespace().unwrap_or_default().into(),
-                name: secret.name_any().into(),
-                kubeconfig: kubeconfig(secret).map(|bytes| fingerprint(&reduce, &bytes)),
-            },
+            move |secret| kubeconfig(secret).map(|bytes| fingerprint(&reduce, &bytes)),
             move |change| {
-                let Fingerprint { namespace, name, .. } = &**change.object();
-                for key in dependents.of(Self::SECRET, namespace, name) {
+                let at = change.place();
+                for key in dependents.of(Self::SECRET, at.namespace(), at.name()) {
                     handle.wake(key, Lane::Normal);
                 }
             },
@@ -75,7 +65,7 @@ impl Credentials {
 
     /// The fingerprint of the kubeconfig in a Secret; `None` where there is no such Secret, or no kubeconfig in it.
     pub(super) fn fingerprint(&self, namespace: &str, secret: &str) -> Option<Digest> {
-        self.seen.get(namespace, secret)?.kubeconfig
+        *self.seen.get(namespace, secret)?
     }
 
     /// The kubeconfig in a Secret as it is now, with its fingerprint.

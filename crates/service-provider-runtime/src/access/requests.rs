@@ -1,6 +1,6 @@
 //! ClusterRequests and AccessRequests of service objects.
 use super::{ClusterName, Connections, Reached};
-use crate::{dependents::Dependents, desired::Role, provider::rules, stop::Stop};
+use crate::{archive::Archive, dependents::Dependents, desired::Role, provider::rules, stop::Stop};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::{Api, Resource, ResourceExt};
 use openmcp_api::{
@@ -13,7 +13,6 @@ use openmcp_api::{
 use openmcp_reconcile::{
     Fault, Key,
     apply::{self, Mark},
-    watch::Store,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -42,9 +41,9 @@ pub(crate) struct Requests {
     pub(crate) provider: &'static str,
     /// The provider's own namespace: for what several service objects share.
     pub(crate) home: String,
-    pub(crate) clusters: Store<Cluster>,
-    pub(crate) cluster_requests: Store<ClusterRequest>,
-    pub(crate) access_requests: Store<AccessRequest>,
+    pub(crate) clusters: Archive<Cluster>,
+    pub(crate) cluster_requests: Archive<ClusterRequest>,
+    pub(crate) access_requests: Archive<AccessRequest>,
     pub(crate) connections: Connections,
     pub(crate) dependents: Arc<Dependents>,
 }

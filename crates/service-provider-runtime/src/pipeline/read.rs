@@ -1,6 +1,6 @@
 //! Step 1: the ProviderConfig, and the ControlPlane that the object belongs to.
 use crate::{provider::ServiceProvider, stop::Stop, world::World};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use openmcp_reconcile::Key;
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(super) fn inputs<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<
         .filter(|config| config.meta().deletion_timestamp.is_none());
     let config = config.ok_or(ReadError::NoConfig(name))?;
     match world.control_planes.get(&key.namespace, &key.name) {
-        Some(found) if found.metadata.deletion_timestamp.is_none() => Ok(config),
+        Some(found) if !found.terminates => Ok(config),
         Some(_) => Err(ReadError::ControlPlaneTerminating(
             key.namespace.clone(),
             key.name.clone(),
@@ -67,12 +67,11 @@ pub(super) fn inputs<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<
 
 /// The ControlPlanes beside the object: one of them is probably meant.
 fn neighbours<P: ServiceProvider>(world: &World<P>, namespace: &str) -> Vec<String> {
-    let beside = world
-        .control_planes
-        .all()
-        .into_iter()
-        .filter(|it| it.namespace().as_deref() == Some(namespace));
-    let mut names: Vec<String> = beside.map(|it| it.name_any()).collect();
+    let places = world.control_planes.places().into_iter();
+    let mut names: Vec<String> = places
+        .filter(|(beside, _)| beside == namespace)
+        .map(|(_, name)| name)
+        .collect();
     names.sort_unstable();
     names
 }
