@@ -378,3 +378,32 @@ fn watch_config<P: ServiceProvider>(
         fan_out.start();
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    fn pod(metadata: Value, status: Value) -> Pod {
+        let mut object = json!({"metadata": {"name": "x", "uid": "1", "generation": 1}, "status": status});
+        for (field, value) in metadata.as_object().into_iter().flatten() {
+            object["metadata"][field] = value.clone();
+        }
+        serde_json::from_value(object).unwrap_or_default()
+    }
+
+    /// Known fault 6: what we write ourselves would wake us for ever.
+    #[test]
+    fn a_status_or_a_finalizer_of_our_own_is_no_new_wish_and_all_else_is() {
+        let old = pod(json!({"resourceVersion": "1"}), json!({}));
+        let same = |metadata| same_wish(&old, &pod(metadata, json!({"phase": "Running"})));
+        assert!(same(json!({"resourceVersion": "2", "finalizers": ["ours"]})));
+        assert!(!same(json!({"generation": 2})));
+        assert!(!same(json!({"uid": "2"})));
+        assert!(!same(
+            json!({"annotations": {"openmcp.cloud/operation": "reconcile"}})
+        ));
+        assert!(!same(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})));
+    }
+}
