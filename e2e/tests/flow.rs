@@ -2,13 +2,14 @@
 #![cfg(feature = "e2e")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kube::api::{DeleteParams, ListParams};
 use openmcp_e2e::{
     Platform,
     kinds::{self, api},
     kro, people, snapshot, wait,
 };
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_orders_kro_uses_it_and_leaves_nothing_behind() -> Result<()> {
@@ -101,13 +102,18 @@ async fn nothing_of_kro(platform: &Platform) -> Result<()> {
         "ClusterRole /openmcp.cloud:sp-kro-init",
         "ConfigMap openmcp-system/kro-0.9.4",
     ];
+    let patience = Instant::now() + wait::PATIENCE;
     for client in [&platform.client, &platform.onboarding().await?] {
-        let left: Vec<String> = snapshot::everything(client)
-            .await?
-            .into_iter()
-            .filter(|it| it.contains("kro") && !owners.contains(&it.as_str()))
-            .collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
+        loop {
+            let mut left = snapshot::everything(client).await?;
+            left.retain(|it| it.contains("kro") && !owners.contains(&it.as_str()));
+            if left.is_empty() {
+                break;
+            }
+            // What is owned by a definition is collected after it.
+            ensure!(Instant::now() < patience, "left behind: {left:?}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
     Ok(())
 }
