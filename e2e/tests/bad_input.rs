@@ -229,6 +229,11 @@ async fn a_missing_provider_config_is_named_and_never_wedges_a_deletion() -> Res
     wait::condition(&kros, "config", "Ready", "False", "ProviderConfig kro").await?;
     kros.delete("config", &DeleteParams::default()).await?;
     wait::gone(&kros, "config").await?;
+    // And an order that never had one.
+    tenant.order_kro("config", kro::VERSION).await?;
+    wait::condition(&kros, "config", "Ready", "False", "ProviderConfig kro").await?;
+    kros.delete("config", &DeleteParams::default()).await?;
+    wait::gone(&kros, "config").await?;
     platform.install_kro().await?;
     leave(&tenant, "config").await
 }

@@ -103,8 +103,8 @@ where
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use serde_json::json;
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+    use serde_json::{Value, json};
 
     fn map(annotation: &str, data: &str) -> ConfigMap {
         let text = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": data},
@@ -125,5 +125,27 @@ mod tests {
             "its generation did not move"
         );
         assert!(!first.wants_the_same(&Packed::of(map("2", "v"))));
+    }
+
+    fn pod(metadata: Value, status: Value) -> Pod {
+        let mut object = json!({"metadata": {"name": "x", "uid": "1", "generation": 1}, "status": status});
+        for (field, value) in metadata.as_object().into_iter().flatten() {
+            object["metadata"][field] = value.clone();
+        }
+        serde_json::from_value(object).unwrap_or_default()
+    }
+
+    /// Known fault 6: what we write ourselves would wake us for ever.
+    #[test]
+    fn a_status_or_a_finalizer_of_our_own_is_no_new_wish_and_all_else_is() {
+        let old = pod(json!({"resourceVersion": "1"}), json!({}));
+        let same = |metadata| wish(&old) == wish(&pod(metadata, json!({"phase": "Running"})));
+        assert!(same(json!({"resourceVersion": "2", "finalizers": ["ours"]})));
+        assert!(!same(json!({"generation": 2})));
+        assert!(!same(json!({"uid": "2"})));
+        assert!(!same(
+            json!({"annotations": {"openmcp.cloud/operation": "reconcile"}})
+        ));
+        assert!(!same(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})));
     }
 }

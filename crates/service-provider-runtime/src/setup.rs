@@ -26,8 +26,8 @@ pub(crate) async fn init<P: ServiceProvider>(connection: &Connection, names: &Na
     let onboarding = Onboarding::new(connection, names, "onboarding-init", onboarding::init_rules());
     tracing::info!("waiting for access to the onboarding cluster");
     let onboarding = onboarding.connect(&names.user_agent()).await?.client();
-    install::<P::Api>(&onboarding, names, labels::CLUSTER_ONBOARDING).await?;
-    for role in tenant_roles::<P>() {
+    let definition = install::<P::Api>(&onboarding, names, labels::CLUSTER_ONBOARDING).await?;
+    for role in tenant_roles::<P>(&definition) {
         apply(
             &onboarding,
             names,
@@ -62,7 +62,7 @@ async fn install_inventory(platform: &kube::Client, names: &Names) -> Result<(),
     }
     crd.annotations_mut()
         .insert(RUNTIME_VERSION.to_owned(), ours.to_owned());
-    install_definition(platform, names, crd).await
+    install_definition(platform, names, crd).await.map(drop)
 }
 
 /// `1.10.0` is more than `1.9.0`; what is no number counts as 0.
@@ -76,7 +76,7 @@ async fn install<K: CustomResourceExt>(
     client: &kube::Client,
     names: &Names,
     cluster: &str,
-) -> Result<(), Fault> {
+) -> Result<CustomResourceDefinition, Fault> {
     let mut crd = crds::definition::<K>();
     crd.labels_mut()
         .insert(labels::CLUSTER.to_owned(), cluster.to_owned());
@@ -87,7 +87,7 @@ async fn install_definition(
     client: &kube::Client,
     names: &Names,
     crd: CustomResourceDefinition,
-) -> Result<(), Fault> {
+) -> Result<CustomResourceDefinition, Fault> {
     let name = crd.name_any();
     let mut object = json!(crd);
     object["apiVersion"] = json!("apiextensions.k8s.io/v1");
@@ -101,15 +101,14 @@ async fn install_definition(
     .await?;
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let waited = await_condition(api, &name, is_crd_established()).await;
-    waited.map_err(|error| {
-        Fault::new(
-            Class::Unreachable,
-            "Unreachable",
-            format!("wait for CustomResourceDefinition {name}: {error}"),
-        )
-    })?;
+    let failed = |why: String| {
+        let message = format!("wait for CustomResourceDefinition {name}: {why}");
+        Fault::new(Class::Unreachable, "Unreachable", message)
+    };
+    let live = waited.map_err(|error| failed(error.to_string()))?;
+    let live = live.ok_or_else(|| failed("it was deleted".to_owned()))?;
     tracing::info!(crd = name, "installed");
-    Ok(())
+    Ok(live)
 }
 
 /// Forced: what another implementation or release installed is taken over.
@@ -127,8 +126,8 @@ async fn apply(client: &kube::Client, names: &Names, path: &str, object: &Value)
         .map_err(|error| Fault::api(doing(), &error))
 }
 
-/// What tenants may do with the service's kind, by the roles that every cluster has.
-fn tenant_roles<P: ServiceProvider>() -> [Value; 2] {
+/// What tenants may do with the service's kind, by the roles that every cluster has. They go with the definition.
+fn tenant_roles<P: ServiceProvider>(definition: &CustomResourceDefinition) -> [Value; 2] {
     let (group, plural) = (P::Api::group(&()), P::Api::plural(&()));
     let role = |name: &str, into: &[&str], verbs: &[&str]| {
         let labels: serde_json::Map<String, Value> = into
@@ -142,7 +141,9 @@ fn tenant_roles<P: ServiceProvider>() -> [Value; 2] {
             .collect();
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-            "metadata": {"name": format!("{group}:{name}"), "labels": labels},
+            "metadata": {
+                "name": format!("{group}:{name}"), "labels": labels, "ownerReferences": [definition.owner_ref(&())],
+            },
             "rules": [{"apiGroups": [group], "resources": [plural], "verbs": verbs}],
         })
     };

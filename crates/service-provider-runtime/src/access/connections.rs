@@ -28,10 +28,19 @@ pub(crate) struct Endpoint {
     pub(crate) ca: String,
 }
 
+/// The Cluster object that a kubeconfig is for: another one under its name is another cluster.
+pub(crate) struct Incarnation {
+    pub(crate) uid: String,
+    /// As its provider says; until then the kubeconfig may still be that of the one before.
+    pub(crate) ready: bool,
+}
+
 /// One at a time connects.
 type Slot = Arc<tokio::sync::Mutex<Option<Open>>>;
 
 struct Open {
+    /// UID of the Cluster object.
+    of: String,
     connection: Connection,
     identity: String,
     id: u64,
@@ -76,12 +85,20 @@ impl Connections {
         &self,
         key: &Key,
         of: ClusterName,
+        incarnation: &Incarnation,
         namespace: &str,
         secret: &str,
     ) -> Result<Reached, Stop> {
         self.dependents.add(key, Credentials::SECRET, namespace, secret);
         let slot = self.slot(namespace, secret);
         let mut open = slot.lock().await;
+        if open.as_ref().is_some_and(|held| held.of != incarnation.uid) {
+            if !incarnation.ready {
+                let message = format!("{} was made anew and is not ready yet", of.title());
+                return Err(Stop::wait("ClusterPending", message));
+            }
+            *open = None;
+        }
         let seen = self.credentials.fingerprint(namespace, secret);
         let current = match (seen, open.as_ref()) {
             (Some(seen), Some(held)) => held.kubeconfig == seen,
@@ -95,7 +112,8 @@ impl Connections {
             let (fingerprint, kubeconfig) = found.ok_or_else(|| {
                 Stop::wait("AccessPending", format!("Secret {secret} has no kubeconfig yet"))
             })?;
-            self.refresh(&mut open, fingerprint, &kubeconfig, secret).await?;
+            self.refresh(&mut open, &incarnation.uid, (fingerprint, &kubeconfig), secret)
+                .await?;
         }
         let Some(open) = open.as_ref() else {
             return Err(Stop::wait(
@@ -125,8 +143,8 @@ impl Connections {
     async fn refresh(
         &self,
         open: &mut Option<Open>,
-        fingerprint: Digest,
-        kubeconfig: &[u8],
+        of: &str,
+        (fingerprint, kubeconfig): (Digest, &[u8]),
         secret: &str,
     ) -> Result<(), Fault> {
         if let Some(held) = open.as_mut() {
@@ -158,6 +176,7 @@ impl Connections {
             return Err(Fault::invalid("ClusterChanged", message));
         }
         *open = Some(Open {
+            of: of.to_owned(),
             connection,
             identity,
             id: self.next_id.fetch_add(1, Ordering::Relaxed),

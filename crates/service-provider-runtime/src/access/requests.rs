@@ -1,12 +1,12 @@
 //! ClusterRequests and AccessRequests of service objects.
-use super::{ClusterName, Connections, Reached};
+use super::{ClusterName, Connections, Reached, connections::Incarnation};
 use crate::{archive::Archive, dependents::Dependents, desired::Role, provider::rules, stop::Stop};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::{Api, Resource, ResourceExt};
 use openmcp_api::{
     AccessRequest, Cluster, ClusterRequest,
     clusters::{AccessRequestSpec, ClusterRequestSpec, Tenancy, TokenConfig, purpose},
-    common::{ObjectReference, PermissionsRequest},
+    common::{ObjectReference, PermissionsRequest, phase},
     keys::{finalizers, labels},
     names::{self, RequestTarget},
 };
@@ -159,7 +159,7 @@ impl Requests {
         match live.granted_secret() {
             Some(secret) => {
                 self.connections
-                    .reach(owner.key, cluster, &namespace, secret)
+                    .reach(owner.key, cluster, &wish.incarnation, &namespace, secret)
                     .await
             }
             None => {
@@ -187,6 +187,13 @@ impl Requests {
                 format!("{} does not exist yet", cluster.title()),
             ));
         };
+        let incarnation = Incarnation {
+            uid: live.uid().unwrap_or_default(),
+            ready: live
+                .status
+                .as_ref()
+                .is_some_and(|status| status.phase == phase::READY),
+        };
         if live.spec.tenancy == Tenancy::Shared {
             let local = shared_name(cluster);
             let shared = BTreeMap::from([
@@ -200,6 +207,7 @@ impl Requests {
                 own: false,
                 by_cluster: true,
                 request: None,
+                incarnation,
             });
         }
         // The request that granted the cluster, where it is still there; on the way out it may be gone.
@@ -220,6 +228,7 @@ impl Requests {
             own: true,
             by_cluster: !standing,
             request: standing.then_some(request),
+            incarnation,
         })
     }
 
@@ -313,6 +322,7 @@ struct Wish {
     own: bool,
     by_cluster: bool,
     request: Option<String>,
+    incarnation: Incarnation,
 }
 
 fn granted(request: &ClusterRequest, role: Role, what: &str) -> Result<ClusterName, Stop> {
