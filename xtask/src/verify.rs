@@ -32,6 +32,11 @@ fn every_test(quick: bool) -> Result<(), String> {
             "openmcp-e2e/e2e",
             "--test",
             "*",
+            // Its unit tests include one on a real API server.
+            "--bin",
+            "openmcp-operator",
+            "--",
+            "--include-ignored",
         ])
         // The suites share one platform and two cores: one scene at a time.
         .env("RUST_TEST_THREADS", "1")
