@@ -202,15 +202,13 @@ impl Rig {
         let ids: Vec<Id> = self.entries().into_iter().map(|entry| entry.id).collect();
         let store = &self.entries;
         let mut inventory = Inventory::new(&store, self.entries());
-        self.engine
-            .tear_down(
-                &self.key(),
-                &self.clusters(),
-                &self.mark(),
-                vec![ids],
-                &mut inventory,
-            )
-            .await
+        let (key, clusters, mark) = (self.key(), self.clusters(), self.mark());
+        let torn = self
+            .engine
+            .tear_down(&key, &clusters, &mark, vec![ids], &mut inventory)
+            .await?;
+        inventory.flush().await?;
+        Ok(torn)
     }
 }
 
@@ -409,6 +407,77 @@ async fn an_ignored_field_is_left_to_others_and_the_rest_is_not() -> Result<()> 
     rig.repaired(std::slice::from_ref(&wanted)).await?;
     assert_eq!(rig.data("x").await?, json!({"a": "1", "b": "2"}));
     Ok(())
+}
+
+#[tokio::test]
+async fn at_an_exact_path_what_others_add_is_removed_and_they_are_named() -> Result<()> {
+    let rig = Rig::new("exact").await?;
+    let mut wanted = rig.wanted(rig.config_map("x", json!({"a": "1"})));
+    wanted.exact("/data");
+    let wanted = [wanted];
+    rig.settle(&wanted).await?;
+    rig.edit(
+        "x",
+        "meddler",
+        json!({"data": {"b": "2"}, "metadata": {"labels": {"theirs": "stays"}}}),
+    )
+    .await?;
+    let report = rig.repaired(&wanted).await?;
+    ensure!(
+        told(&report) == ["ConfigMap x .data b added by meddler"],
+        "{:?}",
+        told(&report)
+    );
+    ensure!(rig.data("x").await? == json!({"a": "1"}));
+    let live = rig.config_maps().get("x").await?;
+    ensure!(live.labels().contains_key("theirs"), "elsewhere others may add");
+    let saves = rig.saves();
+    ensure!(rig.settle(&wanted).await?.applied == 0 && rig.saves() == saves);
+    Ok(())
+}
+
+fn job(rig: &Rig, argument: &str) -> Value {
+    let container = json!({"name": "x", "image": "openmcp/shell:dev", "args": [argument]});
+    let pod = json!({"spec": {"restartPolicy": "Never", "containers": [container]}});
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x", "namespace": rig.namespace},
+           "spec": {"suspend": true, "template": pod}})
+}
+
+#[tokio::test]
+async fn an_immutable_field_is_named_and_the_object_stays_unless_it_may_be_replaced() -> Result<()> {
+    let rig = Rig::new("immutable").await?;
+    rig.pass(&[rig.wanted(job(&rig, "1"))], false).await?;
+    while rig.entries().iter().all(|entry| entry.uid.is_none()) {
+        rig.woken(PATIENCE).await?;
+        rig.pass(&[rig.wanted(job(&rig, "1"))], false).await?;
+    }
+    let first = rig.entries()[0].uid.clone();
+    let mut changed = rig.wanted(job(&rig, "2"));
+    let report = rig.pass(&[changed.clone()], false).await?;
+    let failure = &report.failures.first().context("it was changed")?.fault;
+    ensure!(
+        failure.reason == "ImmutableField" && failure.message.contains("spec.template"),
+        "{failure:?}"
+    );
+    ensure!(rig.entries()[0].uid == first, "it was made anew");
+
+    changed.replace = true;
+    let changed = [changed];
+    let report = rig.pass(&changed, false).await?;
+    ensure!(
+        report.missing.iter().any(|it| it.contains("is made anew")),
+        "{:?}",
+        report.missing
+    );
+    loop {
+        let entry = rig.entries().remove(0);
+        if entry.uid.is_some() && entry.uid != first {
+            return Ok(());
+        }
+        rig.woken(PATIENCE).await?;
+        let report = rig.pass(&changed, false).await?;
+        ensure!(report.repaired.is_empty(), "nobody did it: {:?}", told(&report));
+    }
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@
 mod access;
 mod archive;
 mod cli;
+mod contained;
 mod deletion;
 mod dependents;
 mod desired;

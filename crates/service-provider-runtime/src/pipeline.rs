@@ -38,7 +38,7 @@ impl<P: ServiceProvider> Reconciler for Pipeline<P> {
 
 impl<P: ServiceProvider> Pipeline<P> {
     /// An object that is to exist.
-    async fn live(&self, key: &Key, object: &P::Api) -> Result<Outcome, Fault> {
+    async fn live(&self, key: &Key, object: &Arc<P::Api>) -> Result<Outcome, Fault> {
         let world = &*self.0;
         operation::take_reconcile(world, key, object).await?;
         if let Some(by) = operation::paused(world, key, object).await? {
@@ -65,8 +65,8 @@ impl<P: ServiceProvider> Pipeline<P> {
         }
     }
 
-    async fn bring_up(&self, key: &Key, object: &P::Api) -> Result<Applied, Stop> {
-        let world = &*self.0;
+    async fn bring_up(&self, key: &Key, object: &Arc<P::Api>) -> Result<Applied, Stop> {
+        let world = &self.0;
         let owner = Owner::new(key);
         self.finish_former(&owner, object).await?;
         let config = read::inputs(world, key)?;

@@ -2,6 +2,7 @@
 use crate::{
     access::{Connections, Credentials, Requests},
     archive::{self, Archive},
+    contained::Contained,
     dependents::Dependents,
     fanout::FanOut,
     inventories::Inventories,
@@ -192,6 +193,7 @@ fn build<P: ServiceProvider>(
         dependents,
         handle,
         statuses,
+        contained: Contained::default(),
         provider,
         names,
     }

@@ -2,6 +2,7 @@
 use crate::{
     access::{Credentials, Requests},
     archive::{Archive, Packed},
+    contained::Contained,
     dependents::Dependents,
     inventories::Inventories,
     provider::{ServiceApi, ServiceProvider, ServiceStatus},
@@ -105,6 +106,7 @@ pub(crate) struct Presence {
 /// See the module.
 pub(crate) struct World<P: ServiceProvider> {
     pub(crate) provider: P,
+    pub(crate) contained: Contained,
     pub(crate) names: Names,
     pub(crate) requests: Requests,
     pub(crate) inventories: Inventories,

@@ -6,6 +6,7 @@
 #![cfg(feature = "e2e")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod policy;
 mod stage;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,11 @@ use kube::api::{DeleteParams, ListParams};
 use openmcp_e2e::{
     kinds::{self, api},
     kro, wait,
+};
+use policy::{
+    an_orphaned_service_goes_and_everything_that_it_consists_of_stays_without_our_marks,
+    force_takes_the_tenants_objects_along_and_says_which_finalizers_it_stripped,
+    who_asks_is_told_what_there_is_what_differs_and_what_comes_next,
 };
 use serde_json::{Value, json};
 use stage::{
@@ -47,6 +53,9 @@ async fn whatever_somebody_does_to_the_parts_of_a_service_is_repaired_or_said_an
         a_foreign_object_in_the_way_is_named_and_neither_changed_nor_removed
         a_foreign_object_that_took_the_place_of_ours_is_not_removed_with_the_service
         accesses_that_are_deleted_with_the_service_leave_nothing_behind
+        who_asks_is_told_what_there_is_what_differs_and_what_comes_next
+        an_orphaned_service_goes_and_everything_that_it_consists_of_stays_without_our_marks
+        force_takes_the_tenants_objects_along_and_says_which_finalizers_it_stripped
     }
     stage.strike().await
 }

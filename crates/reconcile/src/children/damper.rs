@@ -3,7 +3,7 @@ use crate::inventory::Id;
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Repairs that go through at once; after that the interval grows.
@@ -14,6 +14,8 @@ const LAST: SignedDuration = SignedDuration::from_secs(60);
 const FORGET: SignedDuration = SignedDuration::from_mins(2);
 
 struct Fight {
+    /// The last repair, in words.
+    about: String,
     repairs: u32,
     interval: SignedDuration,
     last: Timestamp,
@@ -40,11 +42,24 @@ struct Fights {
 }
 
 impl Damper {
-    /// Whether a repair may be made now, which it then notes; else how long to wait for it.
-    pub(super) fn admit(&self, identity: &str, id: &Id, now: Timestamp) -> Result<(), SignedDuration> {
-        let mut fights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// If a repair may not be made now: how long to wait for it, and what the last one was about. Asked before
+    /// anything is sent, so that what is held back costs no request.
+    pub(super) fn holds(&self, identity: &str, id: &Id, now: Timestamp) -> Option<(SignedDuration, String)> {
+        let fights = self.lock();
+        let fight = fights.by_child.get(&(identity.to_owned(), id.clone()))?;
+        if fight.repairs < BURST || fight.is_over(now) {
+            return None;
+        }
+        let due = fight.interval.saturating_sub(now.duration_since(fight.last));
+        due.is_positive().then(|| (due, fight.about.clone()))
+    }
+
+    /// A repair is made.
+    pub(super) fn note(&self, identity: &str, id: &Id, about: &str, now: Timestamp) {
+        let mut fights = self.lock();
         fights.tidy(now);
         let fresh = || Fight {
+            about: String::new(),
             repairs: 0,
             interval: FIRST,
             last: now,
@@ -57,20 +72,20 @@ impl Damper {
             *fight = fresh();
         }
         if fight.repairs >= BURST {
-            let due = fight.interval.saturating_sub(now.duration_since(fight.last));
-            if due.is_positive() {
-                return Err(due);
-            }
             fight.interval = fight.interval.saturating_mul(2).min(LAST);
         }
+        about.clone_into(&mut fight.about);
         fight.repairs += 1;
         fight.last = now;
-        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Fights> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many children are repaired more rarely than they are changed.
     pub(super) fn active(&self, now: Timestamp) -> usize {
-        let fights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fights = self.lock();
         let active = |fight: &&Fight| fight.repairs >= BURST && !fight.is_over(now);
         fights.by_child.values().filter(active).count()
     }
@@ -104,19 +119,26 @@ mod tests {
     #[test]
     fn the_first_repairs_are_at_once_then_ever_rarer_and_peace_resets() {
         let (damper, start) = (Damper::default(), Timestamp::UNIX_EPOCH);
+        let repair = |after: SignedDuration| {
+            let held = damper.holds("x", &id(), start + after);
+            if held.is_none() {
+                damper.note("x", &id(), "what", start + after);
+            }
+            held.map(|(due, about)| (due, about == "what"))
+        };
         for _ in 0..BURST {
-            damper.admit("x", &id(), start).unwrap();
+            assert_eq!(repair(SignedDuration::ZERO), None);
         }
-        assert_eq!(damper.admit("x", &id(), start), Err(FIRST));
-        damper.admit("x", &id(), start + FIRST).unwrap();
-        assert_eq!(damper.admit("x", &id(), start + FIRST), Err(FIRST * 2));
+        assert_eq!(repair(SignedDuration::ZERO), Some((FIRST, true)));
+        assert_eq!(repair(FIRST), None);
+        assert_eq!(repair(FIRST), Some((FIRST * 2, true)));
         assert_eq!(
-            damper.admit("y", &id(), start),
-            Ok(()),
+            damper.holds("y", &id(), start),
+            None,
             "another cluster is not concerned"
         );
         assert_eq!(damper.active(start), 1);
-        assert_eq!(damper.admit("x", &id(), start + FIRST + FORGET), Ok(()));
+        assert_eq!(repair(FIRST + FORGET), None);
         assert_eq!(damper.active(start + FIRST + FORGET), 0);
     }
 }

@@ -57,7 +57,7 @@ pub(super) enum Held {
     /// By its mode.
     Detected(Drift),
     /// By the damper.
-    Until(Duration, Drift),
+    Until(Duration, String),
 }
 
 impl From<Fault> for Held {
@@ -164,6 +164,12 @@ impl Engine {
         if !matches!(step.action, Action::Report | Action::Repair) {
             return Ok(Admitted::Apply(None));
         }
+        let id = &step.candidate.id;
+        if step.action == Action::Repair
+            && let Some((after, about)) = self.damper().holds(identity, id, now)
+        {
+            return Err(Held::Until(Duration::try_from(after).unwrap_or_default(), about));
+        }
         let drift = match self.explain(target, step).await? {
             Explained::Drift(drift) => drift,
             Explained::Same(child) => return Ok(Admitted::Same(child)),
@@ -171,10 +177,8 @@ impl Engine {
         if step.action == Action::Report {
             return Err(Held::Detected(drift));
         }
-        match self.damper().admit(identity, &step.candidate.id, now) {
-            Ok(()) => Ok(Admitted::Apply(Some(drift))),
-            Err(after) => Err(Held::Until(Duration::try_from(after).unwrap_or_default(), drift)),
-        }
+        self.damper().note(identity, id, &drift.to_string(), now);
+        Ok(Admitted::Apply(Some(drift)))
     }
 
     /// A kind that was not served when the convergence began: its definition may have come in an earlier wave.

@@ -98,9 +98,12 @@ impl Rails {
         };
         if before != after {
             metrics::cluster_fares(Some(before), Some(after));
-            match after {
-                Fare::Degraded => tracing::warn!(server = %self.server, "the API server does not answer"),
-                _ => tracing::info!(server = %self.server, "the API server answers"),
+            match (before, after) {
+                (_, Fare::Degraded) => {
+                    tracing::warn!(server = %self.server, "the API server does not answer")
+                }
+                (Fare::Degraded, _) => tracing::info!(server = %self.server, "the API server answers again"),
+                _ => {}
             }
         }
     }

@@ -18,11 +18,7 @@ use openmcp_reconcile::{
     inventory::Inventory,
 };
 use serde_json::json;
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// What the objects came to.
 #[derive(Debug)]
@@ -63,7 +59,7 @@ pub(crate) fn mark(owner_uid: &str) -> Mark {
 
 /// Brings the objects of one service object to what is desired.
 pub(super) async fn apply<P: ServiceProvider>(
-    world: &World<P>,
+    world: &Arc<World<P>>,
     owner: &Owner<'_>,
     object: &P::Api,
     desired: Desired,
@@ -116,7 +112,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     };
     let report = world.engine.converge(order, &mut inventory, &tokens).await?;
     tell(world, owner.key, object, &report);
-    let health = health(world, &report);
+    let health = health(world, owner.key, &report).await;
     Ok(Applied {
         reading: report.reading,
         missing: report.missing,
@@ -188,23 +184,20 @@ fn tell<P: ServiceProvider>(world: &World<P>, key: &Key, object: &P::Api, report
 }
 
 /// The provider's judgement, contained.
-fn health<P: ServiceProvider>(world: &World<P>, report: &Report) -> Health {
-    let view = LiveView {
-        children: report
-            .live
-            .iter()
-            .map(|(id, child)| (id.to_string(), child.clone()))
-            .collect(),
-        missing: &report.missing,
+async fn health<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key, report: &Report) -> Health {
+    let children: Vec<_> = report
+        .live
+        .iter()
+        .map(|(id, child)| (id.to_string(), child.clone()))
+        .collect();
+    let (missing, of) = (report.missing.clone(), world.clone());
+    let judge = move || {
+        let view = LiveView {
+            children,
+            missing: &missing,
+        };
+        of.provider.health(&view)
     };
-    let judged = catch_unwind(AssertUnwindSafe(|| world.provider.health(&view)));
-    judged.unwrap_or_else(|panic| {
-        Health::Failed(
-            format!(
-                "the provider panicked in health(): {}",
-                super::compute::text_of(&*panic)
-            )
-            .into(),
-        )
-    })
+    let judged = world.contained.call(key, "health", judge).await;
+    judged.unwrap_or_else(|broken| Health::Failed(broken.to_string().into()))
 }

@@ -1,5 +1,6 @@
-//! Step 2: the provider's pure function, contained: a panic in it stops nothing else.
+//! Step 2: the provider's pure function, contained: whatever it does, it stops nothing else.
 use crate::{
+    contained::Broken,
     desired::Desired,
     identity::workload_namespace,
     inputs::{Inputs, Invalid},
@@ -9,45 +10,42 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use openmcp_reconcile::{Fault, Key, fault::Class, watch::Store};
-use std::{
-    any::Any,
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{cell::RefCell, sync::Arc};
 
 /// Why there is nothing to compare with.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ComputeError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    #[error("the provider panicked: {0}; nothing was changed, please report it to its authors")]
-    Panicked(String),
+    #[error(transparent)]
+    Broken(#[from] Broken),
 }
 
 impl From<ComputeError> for Stop {
     fn from(error: ComputeError) -> Self {
-        match error {
-            ComputeError::Invalid(invalid) => invalid.into(),
-            ComputeError::Panicked(_) => {
-                Self::Fault(Fault::new(Class::Bug, "ProviderPanicked", error.to_string()))
-            }
-        }
+        let reason = match error {
+            ComputeError::Invalid(invalid) => return invalid.into(),
+            ComputeError::Broken(Broken::Panicked(..)) => "ProviderPanicked",
+            ComputeError::Broken(Broken::Stuck(_)) => "ProviderStuck",
+        };
+        Self::Fault(Fault::new(Class::Bug, reason, error.to_string()))
     }
 }
 
 /// What should exist for an object. Asks again until everything that the provider reads has been read once.
 pub(super) async fn desired<P: ServiceProvider>(
-    world: &World<P>,
+    world: &Arc<World<P>>,
     key: &Key,
-    object: &P::Api,
-    config: &P::Config,
+    object: &Arc<P::Api>,
+    config: &Arc<P::Config>,
 ) -> Result<Desired, ComputeError> {
-    let workload_namespace = workload_namespace(world.names.provider, &key.namespace, &key.name);
     loop {
-        let (asked, unread) = ask(world, key, object, config, &workload_namespace);
+        let (world, of, object, config) = (world.clone(), key.clone(), object.clone(), config.clone());
+        let contained = world.contained.clone();
+        let asked = move || ask(&world, &of, &object, &config);
+        let (asked, unread) = contained.call(key, "desired", asked).await?;
         if unread.is_empty() {
-            return asked;
+            return Ok(asked?);
         }
         for store in unread {
             store.synced().await;
@@ -80,34 +78,19 @@ fn ask<P: ServiceProvider>(
     key: &Key,
     object: &P::Api,
     config: &P::Config,
-    workload_namespace: &str,
-) -> (Result<Desired, ComputeError>, Vec<Store<ConfigMap>>) {
+) -> (Result<Desired, Invalid>, Vec<Store<ConfigMap>>) {
     let unread: RefCell<Vec<Store<ConfigMap>>> = RefCell::default();
     let inputs = Inputs {
         object,
         config,
-        workload_namespace,
+        workload_namespace: &workload_namespace(world.names.provider, &key.namespace, &key.name),
         config_maps: &|name| read_config_map(world, key, name, &unread),
         waits: RefCell::default(),
     };
-    // Nothing of ours is in between: what the provider leaves half done it built itself, and it is dropped.
-    let asked = catch_unwind(AssertUnwindSafe(|| world.provider.desired(&inputs)));
-    let waits = inputs.waits.take();
+    let asked = world.provider.desired(&inputs).map(|mut desired| {
+        desired.waiting.extend(inputs.waits.take());
+        desired
+    });
     drop(inputs);
-    let desired = match asked {
-        Ok(Ok(mut desired)) => {
-            desired.waiting.extend(waits);
-            Ok(desired)
-        }
-        Ok(Err(invalid)) => Err(invalid.into()),
-        Err(panic) => Err(ComputeError::Panicked(text_of(&*panic))),
-    };
-    (desired, unread.into_inner())
-}
-
-/// The message of a panic, which is a text in all usual cases.
-pub(super) fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
+    (asked, unread.into_inner())
 }

@@ -18,13 +18,13 @@ use openmcp_reconcile::{
     children::{Cluster, Convergence, Health, Preview},
     inventory::{Id, Inventory},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// First lists of the children's kinds are waited for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The whole text.
-pub(crate) async fn explain<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<String, Fault> {
+pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key) -> Result<String, Fault> {
     let mut lines = Vec::new();
     let object = world.objects.get(&key.namespace, &key.name);
     let Some(object) = object else {
@@ -104,7 +104,11 @@ async fn headline<P: ServiceProvider>(
     Ok(())
 }
 
-async fn desired<P: ServiceProvider>(world: &World<P>, key: &Key, object: &P::Api) -> Result<Desired, Stop> {
+async fn desired<P: ServiceProvider>(
+    world: &Arc<World<P>>,
+    key: &Key,
+    object: &Arc<P::Api>,
+) -> Result<Desired, Stop> {
     let config = read::inputs(world, key)?;
     Ok(compute::desired(world, key, object, &config).await?)
 }
