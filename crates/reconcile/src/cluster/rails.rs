@@ -67,13 +67,14 @@ impl Rails {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for its turn; a watch needs none.
-    pub(super) async fn admit(&self, watch: bool) -> Result<Option<SemaphorePermit<'_>>, Open> {
+    /// Waits for its turn, and asks the breaker. The `free` need neither: watches and leases hold no worker and have a
+    /// pace of their own, and the first of them that is answered closes the breaker for all.
+    pub(super) async fn admit(&self, free: bool) -> Result<Option<SemaphorePermit<'_>>, Open> {
+        if free {
+            return Ok(None);
+        }
         // The semaphore is never closed.
-        let permit = match watch {
-            true => None,
-            false => self.in_flight.acquire().await.ok(),
-        };
+        let permit = self.in_flight.acquire().await.ok();
         let admitted = self.breaker().admit(self.start.elapsed());
         match admitted {
             Ok(()) => Ok(permit),

@@ -162,7 +162,8 @@ impl Service<Request<Body>> for Swappable {
         }
         let (stack, rails) = (self.current.clone(), self.rails.clone());
         Box::pin(async move {
-            let _permit = rails.admit(asks_for(&request, "watch")).await?;
+            let free = asks_for(&request, "watch") || is_lease(request.uri().path());
+            let _permit = rails.admit(free).await?;
             let stack = stack.load().0.clone();
             let answer = stack.oneshot(request).await;
             rails.note(answer.is_ok());
@@ -174,10 +175,11 @@ impl Service<Request<Body>> for Swappable {
 /// Writes need leadership, except those by which it is asked for or reported.
 fn is_gated(method: &Method, path: &str) -> bool {
     let write = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    write
-        && !["/apis/coordination.k8s.io/", "/apis/events.k8s.io/"]
-            .iter()
-            .any(|free| path.starts_with(free))
+    write && !is_lease(path) && !path.starts_with("/apis/events.k8s.io/")
+}
+
+fn is_lease(path: &str) -> bool {
+    path.starts_with("/apis/coordination.k8s.io/")
 }
 
 #[cfg(test)]
