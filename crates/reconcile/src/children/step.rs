@@ -40,12 +40,16 @@ pub(super) struct Done {
 /// What a look at a child that seems to differ brought.
 enum Explained {
     Drift(Drift),
+    /// There is no such object.
+    Absent(Drift),
     Same(Child),
 }
 
 /// Whether to apply.
 enum Admitted {
     Apply(Option<Drift>),
+    /// As a new object.
+    Recreate(Drift),
     Same(Child),
 }
 
@@ -75,7 +79,11 @@ impl Engine {
         (step.candidate, self.execute(scene, step).await)
     }
 
-    async fn execute<M: Maker>(&self, scene: &Scene<'_, M>, step: Step<'_>) -> Result<Option<Done>, Held> {
+    async fn execute<M: Maker>(
+        &self,
+        scene: &Scene<'_, M>,
+        mut step: Step<'_>,
+    ) -> Result<Option<Done>, Held> {
         if matches!(step.action, Action::Nothing | Action::Await) {
             return Ok(None);
         }
@@ -97,6 +105,11 @@ impl Engine {
         };
         let drift = match self.admit(&target, &step, &cluster.identity, order.now).await? {
             Admitted::Apply(drift) => drift,
+            // The GET has answered 404: the recorded UID can only be refused.
+            Admitted::Recreate(drift) => {
+                step.entry.uid = None;
+                Some(drift)
+            }
             Admitted::Same(child) => {
                 self.record(order.key, cluster, &address, child);
                 return Ok(None);
@@ -170,15 +183,19 @@ impl Engine {
         {
             return Err(Held::Until(Duration::try_from(after).unwrap_or_default(), about));
         }
-        let drift = match self.explain(target, step).await? {
-            Explained::Drift(drift) => drift,
+        let (drift, absent) = match self.explain(target, step).await? {
+            Explained::Drift(drift) => (drift, false),
+            Explained::Absent(drift) => (drift, true),
             Explained::Same(child) => return Ok(Admitted::Same(child)),
         };
         if step.action == Action::Report {
             return Err(Held::Detected(drift));
         }
         self.damper().note(identity, id, &drift.to_string(), now);
-        Ok(Admitted::Apply(Some(drift)))
+        Ok(match absent {
+            true => Admitted::Recreate(drift),
+            false => Admitted::Apply(Some(drift)),
+        })
     }
 
     /// A kind that was not served when the convergence began: its definition may have come in an earlier wave.
@@ -201,7 +218,7 @@ impl Engine {
     /// What somebody did to the object; `None` when nobody did anything. One GET.
     pub(super) async fn drift(&self, target: &Target<'_>, step: &Step<'_>) -> Result<Option<Drift>, Fault> {
         match self.explain(target, step).await? {
-            Explained::Drift(drift) => Ok(Some(drift)),
+            Explained::Drift(drift) | Explained::Absent(drift) => Ok(Some(drift)),
             Explained::Same(_) => Ok(None),
         }
     }
@@ -210,7 +227,7 @@ impl Engine {
     async fn explain(&self, target: &Target<'_>, step: &Step<'_>) -> Result<Explained, Fault> {
         let (wanted, name) = (step.candidate.wanted, &step.candidate.id.name);
         let Some(body) = raw::get(target.client, target.address).await? else {
-            return Ok(Explained::Drift(Drift::deleted(wanted.kind(), name)));
+            return Ok(Explained::Absent(Drift::deleted(wanted.kind(), name)));
         };
         let child = Child::observe(self.digester(), wanted.kind(), &body);
         let child =
