@@ -1,5 +1,6 @@
 //! `openmcp`: what a person runs. The command line only; each subcommand is a room of its own.
 mod assets;
+mod bench;
 mod console;
 mod control_plane;
 mod demo;
@@ -34,6 +35,7 @@ enum Command {
     /// deleted. Each step shows the kubectl command, as whom, what came of it and how long it took; one that is not
     /// as told ends the demo with an error.
     Demo(demo::Demo),
+    Bench(bench::Bench),
     /// Run the process node of a local platform (`dev up` starts it).
     #[command(hide = true)]
     Node {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Dev(command) => dev::run(command),
         Command::Demo(demo) => demo::run(&demo),
+        Command::Bench(bench) => bench::run(&bench),
         Command::Node { state } => dev::node_config(&state).and_then(node::run),
     };
     match result {

@@ -63,6 +63,8 @@ impl ControlPlane<'_> {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .args(flags.0);
+        let further = self.further.iter().filter(|(of, _)| *of == component);
+        command.args(further.map(|(_, flag)| flag));
         Ok(command)
     }
 

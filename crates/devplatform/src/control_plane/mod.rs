@@ -89,6 +89,7 @@ pub(crate) struct ControlPlane<'a> {
     assets: &'a Assets,
     pki: Pki,
     ledger: Ledger,
+    further: Vec<(Component, String)>,
 }
 
 impl<'a> ControlPlane<'a> {
@@ -100,7 +101,19 @@ impl<'a> ControlPlane<'a> {
             assets,
             pki,
             ledger: Ledger::open(platform.ledger_path())?,
+            further: Vec::new(),
         })
+    }
+
+    /// Starts a component with further flags.
+    pub(crate) fn with_flags(
+        mut self,
+        component: Component,
+        flags: impl IntoIterator<Item = String>,
+    ) -> Self {
+        self.further
+            .extend(flags.into_iter().map(|flag| (component, flag)));
+        self
     }
 
     /// The platform's keys and certificates.
@@ -205,6 +218,16 @@ impl<'a> ControlPlane<'a> {
             .stderr(output);
         reap(self.ledger.start(component.name(), command)?);
         Ok(true)
+    }
+
+    /// Ends a component that runs.
+    pub(crate) fn stop(&mut self, component: Component) -> anyhow::Result<()> {
+        Ok(self.ledger.end(&[component.name()], GRACE)?)
+    }
+
+    /// The processes that were started.
+    pub(crate) fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// The program of a tool that [`Assets::ensure`] has made sure of.

@@ -1,0 +1,80 @@
+//! What a process costs, read from `/proc`.
+use anyhow::{Context, Result};
+use std::{fs, time::Duration};
+
+/// USER_HZ, which is 100 wherever this program is built.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    pub(super) resident: u64,
+    /// Resident, shared pages divided among those who share them.
+    pub(super) proportional: u64,
+    /// The highest that `resident` has been since [`forget_peak`].
+    pub(super) peak: u64,
+}
+
+/// Memory now.
+pub(super) fn memory(pid: i32) -> Result<Memory> {
+    let rollup = read(pid, "smaps_rollup")?;
+    let status = read(pid, "status")?;
+    Ok(Memory {
+        resident: kib(&rollup, "Rss:")?,
+        proportional: kib(&rollup, "Pss:")?,
+        peak: kib(&status, "VmHWM:")?,
+    })
+}
+
+/// Lets the peak begin at what is resident now.
+pub(super) fn forget_peak(pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
+}
+
+/// User and system time so far, at a resolution of 10 ms.
+pub(super) fn cpu(pid: i32) -> Result<Duration> {
+    let stat = read(pid, "stat")?;
+    let after_name = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
+    let field = |index: usize| after_name.split_whitespace().nth(index)?.parse::<u32>().ok();
+    // Fields 14 and 15; the state, which is the first after the name, is field 3.
+    match (field(11), field(12)) {
+        (Some(user), Some(system)) => Ok(TICK * (user + system)),
+        _ => anyhow::bail!("/proc/{pid}/stat is not as expected"),
+    }
+}
+
+/// What else runs on this machine: the load average of the last minute.
+pub(super) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or_default()
+}
+
+fn read(pid: i32, file: &str) -> Result<String> {
+    let path = format!("/proc/{pid}/{file}");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has the process ended?"))
+}
+
+fn kib(text: &str, field: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(number.with_context(|| format!("no field {field}"))? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_time() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let memory = memory(me).unwrap();
+        assert!(memory.resident > 100_000 && memory.peak >= memory.resident / 2);
+        assert!(memory.proportional <= memory.resident);
+        assert!(cpu(me).unwrap() < Duration::from_secs(3600));
+    }
+}
