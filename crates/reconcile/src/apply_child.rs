@@ -12,8 +12,8 @@
 use crate::{
     Fault,
     apply::Mark,
-    children::{Address, Adoption},
-    digest::{is_apply_entry, is_named, managed_fields, segments},
+    children::{Address, Adoption, RENEW_ANNOTATION},
+    digest::{EXACT_ANNOTATION, IGNORE_ANNOTATION, is_apply_entry, is_named, managed_fields, segments},
     raw,
     request::Answer,
 };
@@ -165,21 +165,15 @@ impl Target<'_> {
         }
     }
 
-    /// Gives up our fields and marks on the live object `body`; what others own stays.
-    pub(crate) async fn release(&self, body: &Value) -> Result<(), Fault> {
-        let meta = &body["metadata"];
-        let mut bare = json!({
-            "apiVersion": self.address.kind.resource.api_version,
-            "kind": self.address.kind.resource.kind,
-            "metadata": {"name": meta["name"], "uid": meta["uid"]},
-        });
-        if !self.address.namespace.is_empty() {
-            bare["metadata"]["namespace"] = Value::from(self.address.namespace.as_str());
+    /// Gives up the live object `body`: it stays what it is, without our marks and without our manager among the
+    /// owners of its fields. (An apply of nothing would take the fields along.) `selected` is the label that watches
+    /// select by.
+    pub(crate) async fn release(&self, body: &Value, selected: &str) -> Result<(), Fault> {
+        let patch = given_up(body, self.manager, &[self.mark.label, selected]);
+        match self.trim(body, patch).await {
+            Err(fault) if fault.reason == "NotFound" => Ok(()),
+            released => released.map(drop),
         }
-        self.send(true, &bare)
-            .await?
-            .into_success(format!("release {}", self.address))
-            .map(drop)
     }
 
     /// Whether a live object bears the mark of our owner.
@@ -206,6 +200,33 @@ impl Target<'_> {
             format!("{} changed while it was being applied", self.address),
         )
     }
+}
+
+/// The operations that take our labels, our annotations and our manager off an object.
+fn given_up(body: &Value, manager: &str, labels: &[&str]) -> Vec<Value> {
+    let remove = |field: &str, keys: &[&str]| {
+        let held = &body["metadata"][field];
+        let held = keys.iter().filter(|key| !held[**key].is_null());
+        let path = |key: &&&str| format!("/metadata/{field}/{}", key.replace('~', "~0").replace('/', "~1"));
+        let operations = held.map(|key| json!({"op": "remove", "path": path(&key)}));
+        operations.collect::<Vec<_>>()
+    };
+    let others: Vec<&Value> = managed_fields(body)
+        .filter(|entry| !is_apply_entry(entry, manager))
+        .collect();
+    // An empty list would be ignored; a list with an empty entry means none.
+    let others = if others.is_empty() {
+        json!([{}])
+    } else {
+        json!(others)
+    };
+    let mut patch = remove("labels", labels);
+    patch.extend(remove(
+        "annotations",
+        &[IGNORE_ANNOTATION, EXACT_ANNOTATION, RENEW_ANNOTATION],
+    ));
+    patch.push(json!({"op": "add", "path": "/metadata/managedFields", "value": others}));
+    patch
 }
 
 /// Puts the live value at `path` in place of ours. A list item is named by the value of one of its fields.
@@ -235,6 +256,26 @@ fn keep_live(ours: &mut Value, live: &Value, path: &[&str]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_given_up_keeps_its_fields_and_loses_our_marks_only() {
+        let ours = json!({"manager": "us", "operation": "Apply", "fieldsV1": {}});
+        let theirs = json!({"manager": "them", "operation": "Update", "fieldsV1": {}});
+        let mut body = json!({"metadata": {
+            "labels": {"a/owner": "1", "app": "x"}, "annotations": {"note": "stays"},
+            "managedFields": [ours, theirs],
+        }});
+        let patch = given_up(&body, "us", &["a/owner", "a/provider"]);
+        assert_eq!(
+            json!(patch),
+            json!([
+                {"op": "remove", "path": "/metadata/labels/a~1owner"},
+                {"op": "add", "path": "/metadata/managedFields", "value": [theirs]},
+            ])
+        );
+        body["metadata"]["managedFields"] = json!([ours]);
+        assert_eq!(given_up(&body, "us", &[])[0]["value"], json!([{}]));
+    }
 
     #[test]
     fn an_ignored_path_keeps_its_live_value() {

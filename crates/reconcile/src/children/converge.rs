@@ -143,6 +143,10 @@ impl Engine {
         &self.kinds
     }
 
+    /// The label that all children bear, by which watches select them.
+    pub(super) fn selected(&self) -> &str {
+        self.children.label()
+    }
     pub(super) fn manager(&self) -> &str {
         self.digester().manager()
     }
@@ -273,6 +277,8 @@ impl Engine {
         for (kind, lease) in &needed {
             match lease.synced() {
                 Ok(true) => {}
+                // What never made anything has nothing to compare: it does not wait for the lists of others.
+                Ok(false) if inventory.entries().is_empty() => {}
                 Ok(false) => report.reading.push(kind.resource.plural.clone()),
                 Err(failure) => return Err(Fault::new(Class::Unreachable, "WatchFailed", failure)),
             }

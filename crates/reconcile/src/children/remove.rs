@@ -170,7 +170,7 @@ impl Engine {
             manager: self.manager(),
             mark,
         };
-        let removal = target.remove(entry, unchanged).await?;
+        let removal = target.remove(entry, unchanged, self.selected()).await?;
         *unwatched |= synced && watched.is_none() && matches!(removal, Removal::Waiting(_));
         Ok(removal)
     }
@@ -234,10 +234,10 @@ impl Target<'_> {
     }
 
     /// `unchanged`: it is known to be ours, and not yet on its way out.
-    async fn remove(&self, entry: &Entry, unchanged: bool) -> Result<Removal, Fault> {
+    async fn remove(&self, entry: &Entry, unchanged: bool, selected: &str) -> Result<Removal, Fault> {
         let live = match (&entry.uid, unchanged && !entry.orphan) {
             (Some(uid), true) => uid.clone(),
-            _ => match self.look(entry).await? {
+            _ => match self.look(entry, selected).await? {
                 Ok(live) => live,
                 Err(removal) => return Ok(removal),
             },
@@ -260,7 +260,7 @@ impl Target<'_> {
 
 impl Target<'_> {
     /// Whose the live object is: its UID where it is to be deleted now, else what it came to already.
-    async fn look(&self, entry: &Entry) -> Result<Result<String, Removal>, Fault> {
+    async fn look(&self, entry: &Entry, selected: &str) -> Result<Result<String, Removal>, Fault> {
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
             return Ok(Err(Removal::Gone));
         };
@@ -279,7 +279,7 @@ impl Target<'_> {
             return Ok(Err(waiting));
         }
         if entry.orphan {
-            self.release(&meta).await?;
+            self.release(&meta, selected).await?;
             return Ok(Err(Removal::Released));
         }
         Ok(Ok(live.to_owned()))

@@ -23,8 +23,8 @@ use std::{
 };
 use tokio::sync::watch as signal;
 
-/// Pages of bodies are decoded whole: keep them small.
-const PAGE: u32 = 100;
+/// Pages are read one after the other, and each is decoded whole: few of them, and none that is big.
+const PAGE: u32 = 500;
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// Between two lists of a watch that works: the net under it. What only such a list finds is counted, and should be
@@ -106,6 +106,12 @@ impl Children {
     /// What digests are made with.
     pub fn digester(&self) -> &Digester {
         &self.0.digester
+    }
+
+    /// The key of the label that watches select by.
+    pub(super) fn label(&self) -> &str {
+        let selector = &self.0.selector;
+        selector.split_once('=').map_or(selector, |(key, _)| key)
     }
 
     /// How many watches run.
