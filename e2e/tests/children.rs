@@ -436,6 +436,27 @@ async fn at_an_exact_path_what_others_add_is_removed_and_they_are_named() -> Res
     Ok(())
 }
 
+#[tokio::test]
+async fn a_role_stops_being_aggregated_before_it_is_removed() -> Result<()> {
+    let rig = Rig::new("aggregated").await?;
+    let name = format!("{}-x", rig.namespace);
+    let selector = json!({"matchLabels": {"aggregate-to": name}});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": name}, "aggregationRule": {"clusterRoleSelectors": [selector]}});
+    rig.settle(&[rig.wanted(role)]).await?;
+    let roles = Api::<k8s_openapi::api::rbac::v1::ClusterRole>::all(rig.client.clone());
+    ensure!(
+        !rig.tear_down().await?.waiting.is_empty(),
+        "it was removed at once"
+    );
+    ensure!(roles.get(&name).await?.aggregation_rule.is_none());
+    while !rig.tear_down().await?.waiting.is_empty() {
+        rig.woken(PATIENCE).await?;
+    }
+    ensure!(roles.get_opt(&name).await?.is_none() && rig.entries().is_empty());
+    Ok(())
+}
+
 fn job(rig: &Rig, argument: &str) -> Value {
     let container = json!({"name": "x", "image": "openmcp/shell:dev", "args": [argument]});
     let pod = json!({"spec": {"restartPolicy": "Never", "containers": [container]}});

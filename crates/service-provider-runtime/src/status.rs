@@ -13,13 +13,16 @@
 //! | being deleted | False | False | Unknown | True, False if stuck | False, True if stuck | Terminating |
 //!
 //! `Healthy` is Unknown where nothing was observed.
-use crate::{pipeline::Applied, provider::ServiceStatus, stop::Stop};
+use crate::{
+    pipeline::Applied,
+    provider::ServiceStatus,
+    stop::{Stop, needs_somebody},
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use openmcp_api::{common::phase, conditions::service};
 use openmcp_reconcile::{
     children::Health,
-    fault::Class,
     status::{Observed, merge_conditions},
 };
 
@@ -80,7 +83,7 @@ impl Row {
                 0 => String::new(),
                 others => format!(" (and {others} more)"),
             };
-            let stalled = matches!(failure.class, Class::Invalid | Class::Denied | Class::Bug);
+            let stalled = needs_somebody(failure);
             let message = format!("{}{others}", failure.message);
             let reason = failure.reason.to_owned();
             // What does not exist cannot be healthy.

@@ -43,9 +43,15 @@ impl Stop {
         match self {
             Self::Wait { .. } => false,
             Self::Stuck { .. } => true,
-            Self::Fault(fault) => matches!(fault.class, Class::Invalid | Class::Denied | Class::Bug),
+            Self::Fault(fault) => needs_somebody(fault),
         }
     }
+}
+
+/// Whether trying again alone does not help. A foreign object in the way is tried again, for nobody tells when it goes;
+/// but a person has to remove it.
+pub(crate) fn needs_somebody(fault: &Fault) -> bool {
+    matches!(fault.class, Class::Invalid | Class::Denied | Class::Bug) || fault.reason == "ForeignObject"
 }
 
 impl From<Fault> for Stop {

@@ -242,6 +242,9 @@ impl Target<'_> {
                 Err(removal) => return Ok(removal),
             },
         };
+        if self.still_aggregates().await? {
+            return Ok(Removal::Waiting(Vec::new()));
+        }
         let answer = raw::delete(self.client, self.address, &live, propagation(entry.wave)).await?;
         if !answer.status.is_success()
             && answer.status != StatusCode::NOT_FOUND
@@ -259,6 +262,23 @@ impl Target<'_> {
 }
 
 impl Target<'_> {
+    /// Kubernetes' aggregation controller applies the rules of an aggregated ClusterRole without asking whether it is
+    /// still there: one that is deleted meanwhile comes back empty, and is nobody's (seen on 1.36). So it stops being
+    /// aggregated first; the event of that change goes on with its removal. Returns whether that was done now.
+    async fn still_aggregates(&self) -> Result<bool, Fault> {
+        if self.address.kind.resource.kind != "ClusterRole" {
+            return Ok(false);
+        }
+        let Some(live) = raw::get(self.client, self.address).await? else {
+            return Ok(false);
+        };
+        if live["aggregationRule"].is_null() {
+            return Ok(false);
+        }
+        let remove = serde_json::json!({"op": "remove", "path": "/aggregationRule"});
+        self.trim(&live, vec![remove]).await.map(|_| true)
+    }
+
     /// Whose the live object is: its UID where it is to be deleted now, else what it came to already.
     async fn look(&self, entry: &Entry, selected: &str) -> Result<Result<String, Removal>, Fault> {
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
