@@ -1,6 +1,6 @@
 //! Deletion: preconditions, finalizers, propagation.
 use super::{
-    answer::Refusal,
+    answer::{Named, Refusal},
     kinds::Kind,
     state::{Place, State},
     write::is_over,
@@ -45,13 +45,13 @@ impl State {
         let Some(live) = self.get(place).cloned() else {
             return Err(Refusal::absent(place.named()));
         };
-        check_preconditions(place, &live, options)?;
+        check_preconditions(kind, place, &live, options)?;
         let mut object = (*live).clone();
         hold(kind, &mut object, options.policy.as_deref());
         if object["metadata"]["deletionTimestamp"].is_null() {
             object["metadata"]["deletionTimestamp"] = self.now().into();
             if is_over(&object) {
-                self.remove(place, None);
+                self.remove(place);
                 self.gone(place);
                 return Ok(Arc::new(success(place, &live)));
             }
@@ -64,7 +64,7 @@ impl State {
             return Ok(live);
         }
         if is_over(&object) {
-            self.remove(place, None);
+            self.remove(place);
             self.gone(place);
             return Ok(Arc::new(success(place, &live)));
         }
@@ -97,7 +97,7 @@ impl State {
             metadata.remove("finalizers");
         }
         if is_over(&object) {
-            self.remove(place, Some(object));
+            self.remove(place);
             self.gone(place);
         } else {
             self.put(place.clone(), object);
@@ -105,7 +105,12 @@ impl State {
     }
 }
 
-fn check_preconditions(place: &Place, live: &Value, options: &Options) -> Result<(), Refusal> {
+fn check_preconditions(kind: &Kind, place: &Place, live: &Value, options: &Options) -> Result<(), Refusal> {
+    // Here, and only here, the real one names the kind.
+    let of = Named {
+        plural: &kind.kind,
+        ..place.named()
+    };
     let held = |field: &str| live["metadata"][field].as_str().unwrap_or_default().to_owned();
     if let Some(uid) = &options.uid
         && *uid != held("uid")
@@ -114,7 +119,7 @@ fn check_preconditions(place: &Place, live: &Value, options: &Options) -> Result
             "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
             held("uid")
         );
-        return Err(Refusal::conflict(place.named(), &why));
+        return Err(Refusal::conflict(of, &why));
     }
     if let Some(version) = &options.version
         && *version != held("resourceVersion")
@@ -123,7 +128,7 @@ fn check_preconditions(place: &Place, live: &Value, options: &Options) -> Result
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
             held("resourceVersion")
         );
-        return Err(Refusal::conflict(place.named(), &why));
+        return Err(Refusal::conflict(of, &why));
     }
     Ok(())
 }

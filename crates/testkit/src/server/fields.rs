@@ -10,6 +10,11 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
+    pub(crate) const NONE: Self = Self {
+        members: BTreeSet::new(),
+        children: BTreeMap::new(),
+    };
+
     pub(crate) fn insert(&mut self, path: &[String]) {
         match path {
             [] => {}
@@ -28,6 +33,11 @@ impl Fields {
         self.members.is_empty() && self.children.is_empty()
     }
 
+    /// The segment itself.
+    pub(crate) fn has(&self, segment: &str) -> bool {
+        self.members.contains(segment)
+    }
+
     /// The segment itself, or anything beneath it.
     pub(crate) fn reaches(&self, segment: &str) -> bool {
         self.members.contains(segment) || self.children.contains_key(segment)
@@ -37,23 +47,26 @@ impl Fields {
         self.children.get(segment)
     }
 
-    /// Everything at and beneath a segment is taken out.
-    pub(crate) fn strip(&mut self, path: &[&str]) {
+    /// Takes out one path, not what is beneath.
+    pub(crate) fn remove(&mut self, path: &[&str]) {
         match path {
             [] => {}
-            [last] => {
-                self.members.remove(*last);
-                self.children.remove(*last);
-            }
+            [last] => drop(self.members.remove(*last)),
             [first, rest @ ..] => {
                 if let Some(child) = self.children.get_mut(*first) {
-                    child.strip(rest);
+                    child.remove(rest);
                     if child.is_empty() {
                         self.children.remove(*first);
                     }
                 }
             }
         }
+    }
+
+    /// Takes out a segment with everything beneath.
+    pub(crate) fn strip(&mut self, segment: &str) {
+        self.members.remove(segment);
+        self.children.remove(segment);
     }
 
     /// Nothing but what is at and beneath a segment is left.
@@ -113,15 +126,11 @@ impl Fields {
     }
 
     fn collect(&self, prefix: &str, out: &mut Vec<String>) {
-        let segments: BTreeSet<&String> = self.members.iter().chain(self.children.keys()).collect();
-        for segment in segments {
-            let path = format!("{prefix}{}", in_words(segment));
-            if self.members.contains(segment) {
-                out.push(path.clone());
-            }
-            if let Some(child) = self.children.get(segment) {
-                child.collect(&path, out);
-            }
+        for member in &self.members {
+            out.push(format!("{prefix}{}", in_words(member)));
+        }
+        for (segment, child) in &self.children {
+            child.collect(&format!("{prefix}{}", in_words(segment)), out);
         }
     }
 

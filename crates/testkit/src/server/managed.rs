@@ -7,10 +7,11 @@ use super::{
 };
 use serde_json::{Value, json};
 
-/// What never has an owner.
+/// What never has an owner; fields beneath them may have one.
 const UNOWNED: &[&[&str]] = &[
     &["f:apiVersion"],
     &["f:kind"],
+    &["f:metadata"],
     &["f:metadata", "f:name"],
     &["f:metadata", "f:namespace"],
     &["f:metadata", "f:creationTimestamp"],
@@ -42,6 +43,18 @@ struct Entry {
 }
 
 impl Entry {
+    /// How a conflict names it.
+    fn in_words(&self) -> String {
+        let mut words = format!("{:?}", self.manager);
+        if !self.subresource.is_empty() {
+            words += &format!(" with subresource {:?}", self.subresource);
+        }
+        if self.operation == "Update" {
+            words += &format!(" using {}", self.api_version);
+        }
+        words
+    }
+
     fn is_of(&self, writer: &Writer, operation: &str) -> bool {
         self.manager == writer.manager
             && self.operation == operation
@@ -82,8 +95,11 @@ fn store(object: &mut Value, mut entries: Vec<Entry>) {
         .map(|entry| {
             let mut out = json!({
                 "manager": entry.manager, "operation": entry.operation, "apiVersion": entry.api_version,
-                "time": entry.time, "fieldsType": "FieldsV1", "fieldsV1": entry.fields.to_json(),
+                "fieldsType": "FieldsV1", "fieldsV1": entry.fields.to_json(),
             });
+            if !entry.time.is_empty() {
+                out["time"] = entry.time.into();
+            }
             if !entry.subresource.is_empty() {
                 out["subresource"] = entry.subresource.into();
             }
@@ -99,7 +115,7 @@ fn store(object: &mut Value, mut entries: Vec<Entry>) {
 
 fn without_entries(object: &Value) -> Value {
     let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
     object
@@ -107,10 +123,10 @@ fn without_entries(object: &Value) -> Value {
 
 /// Status is written through its own door, and nothing else is written there.
 fn admit(fields: &mut Fields, writer: &Writer, has_status: bool) {
-    UNOWNED.iter().for_each(|path| fields.strip(path));
+    UNOWNED.iter().for_each(|path| fields.remove(path));
     match writer.subresource {
         Some("status") => fields.keep_only("f:status"),
-        _ if has_status => fields.strip(&["f:status"]),
+        _ if has_status => fields.strip("f:status"),
         _ => {}
     }
 }
@@ -126,7 +142,7 @@ fn dispossess(
     for entry in entries.iter_mut().filter(|entry| !keep(entry)) {
         let taken = entry.fields.intersection(&touched);
         if !taken.is_empty() {
-            lost.push((entry.manager.clone(), taken.clone()));
+            lost.push((entry.in_words(), taken.clone()));
         }
         entry.fields = entry.fields.difference(&taken).difference(&changes.removed);
     }
@@ -144,7 +160,12 @@ pub(crate) fn update(
     let mut held = entries(old);
     let mut changes = compare(&without_entries(old), &without_entries(new), node)?;
     for fields in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
-        UNOWNED.iter().for_each(|path| fields.strip(path));
+        UNOWNED.iter().for_each(|path| fields.remove(path));
+    }
+    if held.is_empty() && !old["metadata"]["uid"].is_null() {
+        // Owners of an object that has none are recorded from its first apply on.
+        store(new, held);
+        return Ok(());
     }
     dispossess(&mut held, |entry| entry.is_of(writer, "Update"), &changes);
     let mut touched = changes.modified.union(&changes.added);
@@ -173,6 +194,26 @@ pub(crate) fn update(
 /// Which managers an apply would take fields from, without force.
 pub(crate) struct Conflicts(pub(crate) Vec<(String, Fields)>);
 
+/// Who owns what was there before anybody applied.
+fn before_first_apply(
+    live: &Value,
+    node: &Node,
+    writer: &Writer,
+    has_status: bool,
+) -> Result<Entry, Refusal> {
+    let nothing = json!({"apiVersion": live["apiVersion"], "kind": live["kind"]});
+    let mut fields = compare(&nothing, live, node)?.added;
+    admit(&mut fields, writer, has_status);
+    Ok(Entry {
+        manager: "before-first-apply".to_owned(),
+        operation: "Update".to_owned(),
+        subresource: String::new(),
+        api_version: writer.api_version.clone(),
+        time: writer.now.clone(),
+        fields,
+    })
+}
+
 /// A server-side apply of `applied` to `old` (an object with apiVersion, kind and name, if there is none).
 pub(crate) fn apply(
     old: &Value,
@@ -182,8 +223,11 @@ pub(crate) fn apply(
     has_status: bool,
     force: bool,
 ) -> Result<Result<Value, Conflicts>, Refusal> {
-    let mut held = entries(old);
     let live = without_entries(old);
+    let mut held = entries(old);
+    if held.is_empty() && !old["metadata"]["uid"].is_null() {
+        held.push(before_first_apply(&live, node, writer, has_status)?);
+    }
     let all = fields_of(applied, node)?;
     let mut own = all.clone();
     admit(&mut own, writer, has_status);
@@ -198,21 +242,31 @@ pub(crate) fn apply(
     prune(&mut new, &last, &owned, node)?;
     let mut changes = compare(&live, &new, node)?;
     for fields in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
-        UNOWNED.iter().for_each(|path| fields.strip(path));
+        UNOWNED.iter().for_each(|path| fields.remove(path));
     }
     let lost = dispossess(&mut held, |entry| entry.is_of(writer, "Apply"), &changes);
     if !force && !lost.is_empty() {
         return Ok(Err(Conflicts(lost)));
     }
+    // An apply that changes nothing but owners is not timed.
+    let changed = new != live;
     match held.iter_mut().find(|entry| entry.is_of(writer, "Apply")) {
-        Some(entry) if entry.fields == own => {}
-        Some(entry) => (entry.fields, entry.time) = (own, writer.now.clone()),
+        Some(entry) => {
+            entry.fields = own;
+            if changed {
+                entry.time.clone_from(&writer.now);
+            }
+        }
         None => held.push(Entry {
             manager: writer.manager.clone(),
             operation: "Apply".to_owned(),
             subresource: writer.subresource.unwrap_or_default().to_owned(),
             api_version: writer.api_version.clone(),
-            time: writer.now.clone(),
+            time: if changed {
+                writer.now.clone()
+            } else {
+                String::new()
+            },
             fields: own,
         }),
     }

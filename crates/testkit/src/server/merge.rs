@@ -106,16 +106,22 @@ fn walk(
     path: &mut Vec<String>,
     out: &mut Changes,
 ) -> Result<(), Refusal> {
-    let Some(present) = new.or(old) else { return Ok(()) };
+    // Null is of any type.
+    let present = [new, old]
+        .into_iter()
+        .flatten()
+        .max_by_key(|value| !value.is_null());
+    let Some(present) = present else { return Ok(()) };
     let alike = match (old, new) {
+        (Some(Value::Null), Some(_)) | (Some(_), Some(Value::Null)) => true,
         (Some(old), Some(new)) => std::mem::discriminant(old) == std::mem::discriminant(new),
         _ => true,
     };
     let empty = |value: Option<&Value>| match value {
         Some(Value::Object(fields)) => fields.is_empty(),
         Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::Null) | None => true,
         Some(_) => false,
-        None => true,
     };
     let how = rule(node, present, path)?;
     if !alike || matches!(how, As::Leaf) || (empty(old) && empty(new)) {
@@ -235,54 +241,72 @@ fn merge_items(live: &[Value], applied: &[Value], node: &Node, shape: &Shape) ->
     Ok(Value::Array(out))
 }
 
-/// Takes out what the manager applied before (`last`) and nobody owns any more (`owned` has the new apply, too).
+/// Takes out what the manager applied before (`last`) and nobody owns any more (`owned` has the new apply, too). What
+/// is empty then is null, as on the real server.
 pub(crate) fn prune(value: &mut Value, last: &Fields, owned: &Fields, node: &Node) -> Result<(), Refusal> {
-    let nothing = Fields::default();
-    let verdict = |segment: &str| match (last.reaches(segment), owned.reaches(segment)) {
-        (false, _) => Some(false),
-        (true, false) => None,
-        (true, true) => Some(true),
-    };
     match rule(node, value, &[])? {
-        As::Leaf => {}
-        As::Object => {
-            let Value::Object(fields) = value else {
-                return Ok(());
-            };
-            let names: Vec<String> = fields.keys().cloned().collect();
-            for name in names {
-                let segment = format!("f:{name}");
-                match (verdict(&segment), fields.get_mut(&name)) {
-                    (None, _) => drop(fields.remove(&name)),
-                    (Some(true), Some(value)) => prune(
-                        value,
-                        last.child(&segment).unwrap_or(&nothing),
-                        owned.child(&segment).unwrap_or(&nothing),
-                        node.field(&name),
-                    )?,
-                    _ => {}
-                }
-            }
+        As::Leaf => Ok(()),
+        As::Object => prune_fields(value, last, owned, node),
+        As::Items(shape) => prune_items(value, last, owned, node, shape),
+    }
+}
+
+fn prune_fields(value: &mut Value, last: &Fields, owned: &Fields, node: &Node) -> Result<(), Refusal> {
+    let Value::Object(fields) = value else {
+        return Ok(());
+    };
+    let names: Vec<String> = fields.keys().cloned().collect();
+    for name in names {
+        let segment = format!("f:{name}");
+        if !last.reaches(&segment) {
+            continue;
         }
-        As::Items(shape) => {
-            let Value::Array(items) = value else { return Ok(()) };
-            let mut kept = Vec::new();
-            for mut item in std::mem::take(items) {
-                let segment = segment(shape, &item)?;
-                match verdict(&segment) {
-                    None => continue,
-                    Some(true) => prune(
-                        &mut item,
-                        last.child(&segment).unwrap_or(&nothing),
-                        owned.child(&segment).unwrap_or(&nothing),
-                        node.item(),
-                    )?,
-                    Some(false) => {}
-                }
-                kept.push(item);
-            }
-            *items = kept;
+        if !owned.reaches(&segment) {
+            fields.remove(&name);
+        } else if let (Some(field), Some(last)) = (fields.get_mut(&name), last.child(&segment)) {
+            prune(
+                field,
+                last,
+                owned.child(&segment).unwrap_or(&Fields::NONE),
+                node.field(&name),
+            )?;
         }
     }
+    if fields.is_empty() {
+        *value = Value::Null;
+    }
+    Ok(())
+}
+
+/// An item is owned by those who own it as a whole: a field of it is not enough.
+fn prune_items(
+    value: &mut Value,
+    last: &Fields,
+    owned: &Fields,
+    node: &Node,
+    shape: &Shape,
+) -> Result<(), Refusal> {
+    let Value::Array(items) = value else { return Ok(()) };
+    let mut kept = Vec::new();
+    for mut item in std::mem::take(items) {
+        let segment = segment(shape, &item)?;
+        if last.has(&segment) && !owned.has(&segment) {
+            continue;
+        }
+        if let Some(last) = last.child(&segment) {
+            prune(
+                &mut item,
+                last,
+                owned.child(&segment).unwrap_or(&Fields::NONE),
+                node.item(),
+            )?;
+        }
+        kept.push(item);
+    }
+    *value = if kept.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(kept)
+    };
     Ok(())
 }

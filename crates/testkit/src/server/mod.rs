@@ -24,7 +24,7 @@ mod serve;
 mod state;
 mod write;
 
-pub(crate) use state::{Change, Entry, Place};
+pub(crate) use state::{Entry, Place};
 
 use answer::Refusal;
 use jiff::Timestamp;

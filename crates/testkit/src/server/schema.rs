@@ -16,6 +16,8 @@ pub(crate) struct Node {
     open: bool,
     /// Declared by a schema: fields that are not are pruned.
     closed: bool,
+    /// What a schema wants here, where it refuses null.
+    wants: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +40,7 @@ static NOTHING: Node = Node {
     default: None,
     open: true,
     closed: false,
+    wants: None,
 };
 static DEDUCED: Node = Node {
     fields: BTreeMap::new(),
@@ -46,6 +49,7 @@ static DEDUCED: Node = Node {
     default: None,
     open: true,
     closed: true,
+    wants: None,
 };
 
 impl Node {
@@ -73,7 +77,7 @@ impl Node {
 
     /// Whether a field's name is a key of a map rather than declared.
     pub(crate) fn is_map(&self) -> bool {
-        self.closed && self.fields.is_empty() && self.items.is_some()
+        self.closed && self.fields.is_empty()
     }
 
     /// A table of `path: rule` lines.
@@ -152,6 +156,41 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The first null where the schema refuses it: its path, and what is wanted there.
+    pub(crate) fn refused_null(&self, value: &Value) -> Option<(Vec<String>, String)> {
+        let beneath = |name: String, node: &Self, value: &Value| {
+            node.refused_null(value).map(|(mut path, wants)| {
+                path.insert(0, name);
+                (path, wants)
+            })
+        };
+        match value {
+            Value::Null => self.wants.clone().map(|wants| (Vec::new(), wants)),
+            Value::Object(fields) => fields
+                .iter()
+                .find_map(|(name, value)| beneath(name.clone(), self.field(name), value)),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .find_map(|(at, value)| beneath(format!("[{at}]"), self.item(), value)),
+            _ => None,
+        }
+    }
+
+    /// Drops nulls: those of built-in kinds are not stored.
+    pub(crate) fn drop_nulls(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.retain(|_, value| !value.is_null());
+                fields.values_mut().for_each(Self::drop_nulls);
+            }
+            Value::Array(items) => items.iter_mut().for_each(Self::drop_nulls),
+            _ => {}
+        }
+    }
+}
+
 fn key(text: &str) -> (String, Option<Value>) {
     match text.split_once('=') {
         Some((name, default)) => (name.to_owned(), Some(json!(default))),
@@ -166,6 +205,7 @@ fn schema_node(schema: &Value) -> Node {
         closed: true,
         open: is_true("x-kubernetes-preserve-unknown-fields"),
         default: schema.get("default").cloned(),
+        wants: Some(text("type").to_owned()).filter(|it| !it.is_empty() && !is_true("nullable")),
         ..Node::default()
     };
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {

@@ -1,7 +1,7 @@
 //! HTTP: from a request to an answer.
 use super::{
     Server,
-    answer::Refusal,
+    answer::{Named, Refusal},
     delete::Options,
     kinds::Kind,
     lock,
@@ -313,6 +313,16 @@ fn write<'a>(
     }
 }
 
+fn no_manager() -> Refusal {
+    let options = Named {
+        plural: "",
+        group: "meta.k8s.io",
+        name: "",
+    };
+    let why = "is required for apply patch";
+    Refusal::invalid("PatchOptions", options, "FieldValueRequired", "fieldManager", why)
+}
+
 fn patch(
     state: &mut State,
     write: &Write<'_>,
@@ -324,7 +334,7 @@ fn patch(
     match content_type.split(';').next().unwrap_or_default() {
         "application/apply-patch+yaml" => {
             if query.get("fieldManager").is_empty() {
-                return Err(Refusal::bad_request("fieldManager is required for apply patch"));
+                return Err(no_manager());
             }
             state.apply(write, read_body(body)?, query.is("force"))
         }

@@ -200,13 +200,13 @@ impl State {
         object
     }
 
-    /// Removes an object; its last state bears the version of its removal. `last` is how it looked at the end.
-    pub(crate) fn remove(&mut self, place: &Place, last: Option<Value>) {
+    /// Removes an object; its last state bears the version of its removal.
+    pub(crate) fn remove(&mut self, place: &Place) {
         let Some(previous) = self.objects.remove(place) else {
             return;
         };
         self.version += 1;
-        let mut object = last.unwrap_or_else(|| (*previous).clone());
+        let mut object = (*previous).clone();
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.log.push_back(Entry {
             version: self.version,

@@ -6,6 +6,7 @@ use super::{
     answer::Refusal,
     kinds::Kind,
     managed::{self, Conflicts, Writer},
+    schema::Node,
     state::{Place, State},
 };
 use serde_json::{Value, json};
@@ -59,8 +60,12 @@ impl State {
     /// POST.
     pub(crate) fn create(&mut self, write: &Write<'_>, mut object: Value) -> Result<Arc<Value>, Refusal> {
         write.check_identity(&object)?;
-        if self.get(&write.place).is_some() {
-            return Err(Refusal::exists(write.place.named()));
+        if let Some(live) = self.get(&write.place) {
+            let mut refusal = Refusal::exists(write.place.named());
+            if !live["metadata"]["deletionTimestamp"].is_null() {
+                refusal.message = format!("object is being deleted: {}", refusal.message);
+            }
+            return Err(refusal);
         }
         if object["metadata"]["resourceVersion"]
             .as_str()
@@ -83,8 +88,10 @@ impl State {
     }
 
     /// PUT.
-    pub(crate) fn replace(&mut self, write: &Write<'_>, object: Value) -> Result<Written, Refusal> {
+    pub(crate) fn replace(&mut self, write: &Write<'_>, mut object: Value) -> Result<Written, Refusal> {
         write.check_identity(&object)?;
+        object["apiVersion"] = write.kind.api_version().into();
+        object["kind"] = write.kind.kind.clone().into();
         let Some(live) = self.get(&write.place).cloned() else {
             return Err(Refusal::absent(write.place.named()));
         };
@@ -241,7 +248,11 @@ impl State {
         Err(Refusal::new(403, "Forbidden", message, details))
     }
 
-    fn store_new(&mut self, write: &Write<'_>, object: Value) -> Result<Arc<Value>, Refusal> {
+    fn store_new(&mut self, write: &Write<'_>, mut object: Value) -> Result<Arc<Value>, Refusal> {
+        if !write.kind.custom && write.kind.kind == "Namespace" {
+            object["spec"] = json!({"finalizers": ["kubernetes"]});
+            object["status"] = json!({"phase": "Active"});
+        }
         if write.kind.kind != "CustomResourceDefinition" {
             return Ok(self.put(write.place.clone(), object));
         }
@@ -296,6 +307,7 @@ impl State {
         restore(live, &mut object);
         kind.node.conform(&mut object);
         default_fields(kind, &mut object);
+        check_nulls(write, &mut object)?;
         if kind.generation && is_other_wish(kind, live, &object) {
             let generation = live["metadata"]["generation"].as_i64().unwrap_or_default();
             object["metadata"]["generation"] = (generation + 1).into();
@@ -304,7 +316,7 @@ impl State {
             return Ok(live.clone());
         }
         if is_over(&object) {
-            self.remove(&write.place, Some(object.clone()));
+            self.remove(&write.place);
             self.gone(&write.place);
             return Ok(Arc::new(object));
         }
@@ -387,6 +399,25 @@ fn restore(live: &Value, object: &mut Value) {
     }
 }
 
+fn check_nulls(write: &Write<'_>, object: &mut Value) -> Result<(), Refusal> {
+    if !write.kind.custom {
+        Node::drop_nulls(object);
+        return Ok(());
+    }
+    let Some((path, wants)) = write.kind.node.refused_null(object) else {
+        return Ok(());
+    };
+    let field = path.join(".").replace(".[", "[");
+    let why = format!("\"null\": {field} in body must be of type {wants}: \"null\"");
+    Err(Refusal::invalid(
+        &write.kind.kind,
+        write.place.named(),
+        "FieldValueTypeInvalid",
+        &field,
+        &why,
+    ))
+}
+
 fn check_immutable(write: &Write<'_>, live: &Value, object: &Value) -> Result<(), Refusal> {
     let (kind, of) = (write.kind, write.place.named());
     let invalid =
@@ -461,11 +492,7 @@ fn default_fields(kind: &Kind, object: &mut Value) {
         }
     };
     match (kind.custom, kind.kind.as_str()) {
-        (false, "Namespace") => {
-            default(&["spec", "finalizers"], json!(["kubernetes"]));
-            default(&["status", "phase"], json!("Active"));
-            default(&["metadata", "labels", "kubernetes.io/metadata.name"], name);
-        }
+        (false, "Namespace") => default(&["metadata", "labels", "kubernetes.io/metadata.name"], name),
         (false, "Secret") => default(&["type"], json!("Opaque")),
         (false, "Deployment" | "StatefulSet") => default(&["spec", "replicas"], json!(1)),
         (false, "CustomResourceDefinition") => default(&["spec", "conversion"], json!({"strategy": "None"})),
@@ -479,12 +506,12 @@ fn owned_by_others(conflicts: &Conflicts) -> Refusal {
     for (manager, fields) in &conflicts.0 {
         for path in fields.paths() {
             causes.push(json!({
-                "reason": "FieldManagerConflict", "message": format!("conflict with {manager:?}"), "field": path,
+                "reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path,
             }));
         }
         words.push(format!(
-            "conflicts with {manager:?}: {}",
-            fields.paths().join(", ")
+            "conflicts with {manager}:\n- {}",
+            fields.paths().join("\n- ")
         ));
     }
     let message = match &causes[..] {
