@@ -13,6 +13,7 @@ mod answer;
 mod controllers;
 mod delete;
 mod fields;
+mod hands;
 mod kinds;
 mod managed;
 mod merge;
@@ -24,18 +25,20 @@ mod serve;
 mod state;
 mod write;
 
-pub(crate) use state::{Entry, Place};
+pub use hands::{Denied, PERSON};
+pub(crate) use serve::refusal;
+pub(crate) use state::{Change, Entry, Place};
 
 use answer::Refusal;
 use jiff::Timestamp;
 use serde_json::Value;
-use state::State;
+use state::{Clock, State};
 use std::{
     collections::HashSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::watch;
@@ -59,7 +62,7 @@ pub struct Server(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    changed: watch::Sender<u64>,
+    changed: Arc<watch::Sender<u64>>,
     watches: AtomicUsize,
     /// `None`: whoever asks is answered.
     tokens: Mutex<Option<HashSet<String>>>,
@@ -87,12 +90,42 @@ impl Server {
 
     /// A server with another clock; `installation` tells its UIDs from those of other servers.
     pub fn with(installation: u32, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        let state = State::new(installation, Arc::new(clock));
+        Self::counting(
+            installation,
+            Arc::new(clock),
+            Arc::default(),
+            Arc::new(watch::Sender::new(0)),
+        )
+    }
+
+    /// One of several servers with common resourceVersions, so that the writes of all have one order, and one tick.
+    pub(crate) fn counting(
+        installation: u32,
+        clock: Clock,
+        versions: Arc<AtomicU64>,
+        changed: Arc<watch::Sender<u64>>,
+    ) -> Self {
+        let state = State::new(installation, clock, versions);
         Self(Arc::new(Shared {
-            changed: watch::Sender::new(state.version()),
+            changed,
             state: Mutex::new(state),
             watches: AtomicUsize::new(0),
             tokens: Mutex::default(),
+        }))
+    }
+
+    /// Another server with the same content, in another world.
+    pub(crate) fn fork(
+        &self,
+        clock: Clock,
+        versions: Arc<AtomicU64>,
+        changed: Arc<watch::Sender<u64>>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::new(lock(&self.0.state).fork(clock, versions)),
+            changed,
+            watches: AtomicUsize::new(0),
+            tokens: Mutex::new(lock(&self.0.tokens).clone()),
         }))
     }
 
@@ -209,6 +242,15 @@ impl Server {
 
     fn watch_closed(&self) {
         self.0.watches.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Every object.
+    pub(crate) fn everything(&self) -> Vec<(Place, Arc<Value>)> {
+        let state = lock(&self.0.state);
+        state
+            .everything()
+            .map(|(place, object)| (place.clone(), object.clone()))
+            .collect()
     }
 
     /// Every write so far.

@@ -30,10 +30,6 @@ impl Selector {
         })
     }
 
-    pub(crate) fn is_all(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
-    }
-
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let label = |key: &str| object["metadata"]["labels"][key].as_str();
         let labels = self.labels.iter().all(|term| match term {

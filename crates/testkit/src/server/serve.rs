@@ -26,7 +26,7 @@ use std::{
 use tower::BoxError;
 
 /// A request's answer, before it is bytes.
-enum Said {
+pub(super) enum Said {
     Once(StatusCode, Value),
     Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
@@ -75,6 +75,15 @@ fn reply(said: Result<Said, Refusal>) -> Reply {
     reply
 }
 
+/// Status and body of an answer that is not streamed.
+pub(super) fn said(answer: Result<Said, Refusal>) -> (StatusCode, Value) {
+    match answer {
+        Ok(Said::Once(status, value)) => (status, value),
+        Ok(Said::Stream(_)) => (StatusCode::OK, Value::Null),
+        Err(refusal) => (refusal.code, refusal.status()),
+    }
+}
+
 pub(crate) fn whole(text: String) -> UnsyncBoxBody<Bytes, BoxError> {
     Full::new(Bytes::from(text))
         .map_err(|never| match never {})
@@ -115,6 +124,10 @@ impl Server {
         if !self.accepts(bearer) {
             return Err(Refusal::new(401, "Unauthorized", "Unauthorized", Value::Null));
         }
+        self.answer_anyone(parts, body)
+    }
+
+    pub(super) fn answer_anyone(&self, parts: &Parts, body: &Bytes) -> Result<Said, Refusal> {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         if !query.get("dryRun").is_empty() {
             return Err(Refusal::unsupported("dry runs"));
@@ -357,4 +370,22 @@ fn patch(
         }
         other => Err(Refusal::unsupported(format!("patches of type {other}"))),
     }
+}
+
+/// An answer with this status, as a server in trouble gives it.
+pub(crate) fn refusal(code: u16) -> Reply {
+    let (reason, message) = match code {
+        401 => ("Unauthorized", "Unauthorized"),
+        403 => (
+            "Forbidden",
+            "the request is forbidden: the simulation wants it so",
+        ),
+        410 => ("Expired", "too old resource version"),
+        429 => ("TooManyRequests", "too many requests, please try again later"),
+        _ => (
+            "InternalError",
+            "an error on the server: the simulation wants it so",
+        ),
+    };
+    reply(Err(Refusal::new(code, reason, message, Value::Null)))
 }

@@ -7,14 +7,20 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// No object has a resourceVersion below.
 const FIRST: u64 = 1000;
 
+/// Wall-clock time.
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// Where an object is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     pub(crate) group: String,
     pub(crate) plural: String,
@@ -70,6 +76,7 @@ pub(crate) struct Pages {
     pub(crate) items: Arc<Vec<Arc<Value>>>,
 }
 
+#[derive(Clone)]
 pub(crate) struct State {
     pub(crate) kinds: Kinds,
     objects: BTreeMap<Place, Arc<Value>>,
@@ -82,12 +89,14 @@ pub(crate) struct State {
     pages: HashMap<u64, Pages>,
     made: u64,
     installation: u32,
-    pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(crate) clock: Clock,
+    versions: Arc<AtomicU64>,
 }
 
 impl State {
     /// `installation` tells the UIDs of several servers apart.
-    pub(crate) fn new(installation: u32, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+    pub(crate) fn new(installation: u32, clock: Clock, versions: Arc<AtomicU64>) -> Self {
+        versions.fetch_max(FIRST, Ordering::Relaxed);
         let mut state = Self {
             kinds: Kinds::default(),
             objects: BTreeMap::new(),
@@ -99,6 +108,7 @@ impl State {
             made: 0,
             installation,
             clock,
+            versions,
         };
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let mut namespace = json!({
@@ -114,12 +124,21 @@ impl State {
         state
     }
 
-    pub(crate) fn version(&self) -> u64 {
-        self.version
+    /// The same with another clock and counter.
+    pub(crate) fn fork(&self, clock: Clock, versions: Arc<AtomicU64>) -> Self {
+        Self {
+            clock,
+            versions,
+            ..self.clone()
+        }
     }
 
-    pub(crate) fn compacted(&self) -> u64 {
-        self.compacted
+    fn next_version(&self) -> u64 {
+        self.versions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// Now, in whole seconds, as objects have it.
@@ -182,7 +201,7 @@ impl State {
 
     /// Stores an object under a new resourceVersion.
     pub(crate) fn put(&mut self, place: Place, mut object: Value) -> Arc<Value> {
-        self.version += 1;
+        self.version = self.next_version();
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let object = Arc::new(object);
         let previous = self.objects.insert(place.clone(), object.clone());
@@ -205,7 +224,7 @@ impl State {
         let Some(previous) = self.objects.remove(place) else {
             return;
         };
-        self.version += 1;
+        self.version = self.next_version();
         let mut object = (*previous).clone();
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.log.push_back(Entry {

@@ -1,0 +1,199 @@
+//! One simulated process of a provider: a tokio runtime of its own with paused time. Dropping it is `kill -9`; not
+//! driving it is SIGSTOP.
+use crate::{Network, World, world::HOME};
+use jiff::SignedDuration;
+use openmcp_reconcile::{Environment, Fault, admin::Readiness, environment::seed_this_thread};
+use service_provider_runtime::{Process as Provider, ServiceProvider};
+use std::time::Duration;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Everybody else takes this time to react.
+const REACTION: Duration = Duration::from_millis(50);
+
+/// What is waited for is looked at this often, when nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How a drive ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// What was waited for is there.
+    Reached,
+    /// The time is over.
+    OutOfTime,
+    /// The process crashed, as it was told to.
+    Crashed,
+    /// The process ended by itself.
+    Exited(Result<(), Fault>),
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// `init`
+    Init,
+    /// `run`
+    Run,
+    /// `run`, as one of several replicas.
+    RunElected,
+}
+
+/// How a process is started.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// What it does.
+    pub job: Job,
+    /// The pod's name.
+    pub pod: &'a str,
+    /// For jitter and latency.
+    pub seed: u64,
+    /// How far its wall clock is off.
+    pub skew: SignedDuration,
+}
+
+impl Default for Start<'_> {
+    fn default() -> Self {
+        Self {
+            job: Job::Run,
+            pod: "pod",
+            seed: 0,
+            skew: SignedDuration::ZERO,
+        }
+    }
+}
+
+/// See the module.
+pub struct Process {
+    world: World,
+    network: Network,
+    runtime: Runtime,
+    task: JoinHandle<Result<(), Fault>>,
+    shutdown: CancellationToken,
+    /// The world's time when it was driven last.
+    seen: Duration,
+}
+
+impl Process {
+    /// Starts a process. Nothing happens before it is driven.
+    pub fn start<P: ServiceProvider>(world: &World, provider: P, start: Start<'_>) -> std::io::Result<Self> {
+        seed_this_thread(start.seed);
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()?;
+        let network = world.network(start.seed);
+        let (time, skew) = (world.time().clone(), start.skew);
+        let environment = Environment::new(network.clone(), move || time.now() + skew);
+        let shutdown = CancellationToken::new();
+        let (of, stop, pod) = (world.clone(), shutdown.clone(), start.pod.to_owned());
+        let task = runtime.spawn(async move {
+            let process = Provider {
+                provider: of.provider().to_owned(),
+                namespace: HOME.to_owned(),
+                pod,
+                leader_elect: start.job == Job::RunElected,
+                platform: of.connect(&environment).await?,
+                readiness: Readiness::default(),
+            };
+            match start.job {
+                Job::Init => process.init::<P>().await,
+                Job::Run | Job::RunElected => process.run(provider, stop).await,
+            }
+        });
+        Ok(Self {
+            seen: world.time().elapsed(),
+            world: world.clone(),
+            network,
+            runtime,
+            task,
+            shutdown,
+        })
+    }
+
+    /// Its network, for faults.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// How many tasks it has.
+    pub fn tasks(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
+    }
+
+    /// Lets it run, and the world with it, until something is so; at most for `limit` of simulated time.
+    pub fn drive(&mut self, limit: Duration, mut until: impl FnMut(&World) -> bool) -> Ended {
+        let Self {
+            world,
+            network,
+            runtime,
+            task,
+            seen,
+            ..
+        } = self;
+        let ended = runtime.block_on(async {
+            // Its clock went on while it was stopped.
+            tokio::time::advance(world.time().elapsed().saturating_sub(*seen)).await;
+            world.time().enter();
+            let end = Instant::now() + limit;
+            let (mut died, mut changes) = (network.died(), world.changes());
+            let mut seen = 0;
+            loop {
+                if world.version() != seen {
+                    while world.step() {}
+                    seen = world.version();
+                }
+                if *died.borrow_and_update() {
+                    return Ended::Crashed;
+                }
+                if until(world) {
+                    return Ended::Reached;
+                }
+                if Instant::now() >= end {
+                    return Ended::OutOfTime;
+                }
+                let look = end.min(Instant::now() + LOOK);
+                let changed = async {
+                    let _gone = changes.changed().await;
+                    tokio::time::sleep(REACTION).await;
+                };
+                tokio::select! {
+                    _ = died.changed() => {}
+                    ended = &mut *task => return Ended::Exited(exited(ended)),
+                    () = changed => {}
+                    () = tokio::time::sleep_until(look) => {}
+                }
+            }
+        });
+        world.time().leave();
+        *seen = world.time().elapsed();
+        ended
+    }
+
+    /// Lets it run until nobody has written anything for `quiet`; at most for `limit`.
+    pub fn settle(&mut self, quiet: Duration, limit: Duration) -> Ended {
+        let time = self.world.time().clone();
+        let mut last = (self.world.version(), time.elapsed());
+        self.drive(limit, move |world| {
+            if world.version() != last.0 {
+                last = (world.version(), time.elapsed());
+            }
+            time.elapsed().saturating_sub(last.1) >= quiet
+        })
+    }
+}
+
+fn exited(ended: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) => Err(Fault::bug(format!("the process died: {error}"))),
+    }
+}

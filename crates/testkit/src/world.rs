@@ -1,0 +1,426 @@
+//! A platform in memory: its API servers, an operator and a cluster provider that grant what is asked for, and the
+//! time that all of them share.
+//!
+//! The operator is the contract (contracts §6, §7) in its simplest form; it is no process and cannot crash.
+use crate::{Server, network::Network, time::Time};
+use data_encoding::BASE64;
+use jiff::Timestamp;
+use openmcp_api::{
+    crds::{self, InstalledOn},
+    keys::finalizers,
+    names,
+};
+use openmcp_reconcile::{Environment, Fault, cluster::Connection};
+use serde_json::{Value, json};
+use service_provider_runtime::Process;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+const CLUSTERS: &str = "clusters.openmcp.cloud/v1alpha1";
+/// Where the provider's pods would be.
+pub(crate) const HOME: &str = "openmcp-system";
+/// No TLS is spoken, but a kubeconfig needs one.
+const CA: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+
+/// The platform's definitions and those of the onboarding cluster: to make them takes long.
+static DEFINITIONS: LazyLock<(Vec<Value>, Vec<Value>)> = LazyLock::new(|| {
+    let on = |cluster| {
+        let definitions = crds::installed_on(cluster).into_iter().map(|crd| {
+            let mut crd = json!(crd);
+            crd["apiVersion"] = "apiextensions.k8s.io/v1".into();
+            crd["kind"] = "CustomResourceDefinition".into();
+            crd
+        });
+        definitions.collect()
+    };
+    (on(InstalledOn::Platform), on(InstalledOn::Onboarding))
+});
+
+/// The platform, the onboarding cluster, a shared workload cluster, and a ControlPlane for each tenant. Clones are
+/// the same world.
+#[derive(Clone)]
+pub struct World(Arc<Shared>);
+
+struct Shared {
+    time: Time,
+    servers: Arc<Mutex<BTreeMap<String, Server>>>,
+    versions: Arc<AtomicU64>,
+    changed: Arc<watch::Sender<u64>>,
+    installations: AtomicU32,
+    tokens: AtomicU32,
+    provider: String,
+    available: Mutex<bool>,
+    /// Up to which write each server's controllers have seen everything.
+    settled: Mutex<BTreeMap<String, u64>>,
+}
+
+impl World {
+    /// A platform on which a provider is installed, without tenants.
+    pub fn new(provider: &str) -> Self {
+        let world = Self(Arc::new(Shared {
+            time: Time::default(),
+            servers: Arc::default(),
+            versions: Arc::default(),
+            changed: Arc::new(watch::Sender::new(0)),
+            installations: AtomicU32::new(1),
+            tokens: AtomicU32::new(1),
+            provider: provider.to_owned(),
+            available: Mutex::new(true),
+            settled: Mutex::default(),
+        }));
+        for host in ["platform", "onboarding", "workload"] {
+            world.add_server(host);
+        }
+        let (platform, onboarding) = (world.server("platform"), world.server("onboarding"));
+        for (server, definitions) in [(&platform, &DEFINITIONS.0), (&onboarding, &DEFINITIONS.1)] {
+            for definition in definitions {
+                must(server.create(definition));
+            }
+        }
+        must(platform.create(&namespace(HOME)));
+        let registration = json!({
+            "apiVersion": "openmcp.cloud/v1alpha1", "kind": "ServiceProvider",
+            "metadata": {"name": provider}, "spec": {"image": "simulated"},
+        });
+        must(platform.create(&registration));
+        must(platform.merge_status(
+            &registration,
+            &json!({"observedGeneration": 1, "phase": "Progressing"}),
+        ));
+        for (name, tenancy, purpose) in [
+            ("onboarding", "Shared", "onboarding"),
+            ("workload", "Shared", "workload"),
+        ] {
+            world.add_cluster(HOME, name, tenancy, purpose);
+        }
+        world
+    }
+
+    /// Another world that is the same up to now.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let time = self.0.time.fork();
+        let versions = Arc::new(AtomicU64::new(self.version()));
+        let changed = Arc::new(watch::Sender::new(0));
+        let fork = |(host, server): (String, Server)| {
+            let time = time.clone();
+            let clock = Arc::new(move || time.now());
+            (host, server.fork(clock, versions.clone(), changed.clone()))
+        };
+        let servers = self.servers().into_iter().map(fork).collect();
+        let number = |of: &AtomicU32| AtomicU32::new(of.load(Ordering::Relaxed));
+        Self(Arc::new(Shared {
+            servers: Arc::new(Mutex::new(servers)),
+            installations: number(&self.0.installations),
+            tokens: number(&self.0.tokens),
+            provider: self.0.provider.clone(),
+            available: Mutex::new(*lock(&self.0.available)),
+            settled: Mutex::default(),
+            time,
+            versions,
+            changed,
+        }))
+    }
+
+    fn add_server(&self, host: &str) -> Server {
+        let installation = self.0.installations.fetch_add(1, Ordering::Relaxed);
+        let time = self.0.time.clone();
+        let server = Server::counting(
+            installation,
+            Arc::new(move || time.now()),
+            self.0.versions.clone(),
+            self.0.changed.clone(),
+        );
+        server.accept_only([format!("{host}-owner")]);
+        lock(&self.0.servers).insert(host.to_owned(), server.clone());
+        server
+    }
+
+    fn add_cluster(&self, namespace: &str, name: &str, tenancy: &str, purpose: &str) {
+        let cluster = json!({
+            "apiVersion": CLUSTERS, "kind": "Cluster",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"profile": "simulated", "tenancy": tenancy, "purposes": [purpose], "kubernetes": {}},
+        });
+        let platform = self.server("platform");
+        must(platform.create(&cluster));
+        must(platform.merge_status(
+            &cluster,
+            &json!({"observedGeneration": 1, "phase": "Ready", "conditions": []}),
+        ));
+    }
+
+    /// The server with this host name: `platform`, `onboarding`, `workload`, or that of a ControlPlane.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[allow(clippy::panic)] // a test's mistake
+    pub fn server(&self, host: &str) -> Server {
+        match lock(&self.0.servers).get(host) {
+            Some(server) => server.clone(),
+            None => panic!("there is no server {host}"),
+        }
+    }
+
+    /// All servers, by host name.
+    pub fn servers(&self) -> Vec<(String, Server)> {
+        lock(&self.0.servers)
+            .iter()
+            .map(|(host, server)| (host.clone(), server.clone()))
+            .collect()
+    }
+
+    /// A tenant's ControlPlane with a cluster of its own. Returns the cluster's host name.
+    pub fn add_control_plane(&self, tenant: &str, name: &str) -> String {
+        let (platform, onboarding) = (self.server("platform"), self.server("onboarding"));
+        if onboarding.object("v1", "Namespace", "", tenant).is_none() {
+            must(onboarding.create(&namespace(tenant)));
+        }
+        let control_plane = json!({
+            "apiVersion": "core.open-control-plane.io/v2alpha1", "kind": "ControlPlane",
+            "metadata": {"name": name, "namespace": tenant}, "spec": {"iam": {}},
+        });
+        must(onboarding.create(&control_plane));
+        let home = names::control_plane_namespace(tenant, name);
+        must(platform.create(&namespace(&home)));
+        let host = format!("mcp-{tenant}-{name}");
+        self.add_server(&host);
+        self.add_cluster(&home, &host, "Exclusive", "mcp");
+        let request = json!({
+            "apiVersion": CLUSTERS, "kind": "ClusterRequest",
+            "metadata": {"name": name, "namespace": home}, "spec": {"purpose": "mcp"},
+        });
+        must(platform.create(&request));
+        host
+    }
+
+    /// Whether Deployments and the like become available (they do, unless told otherwise).
+    pub fn serve_workloads(&self, available: bool) {
+        *lock(&self.0.available) = available;
+        lock(&self.0.settled).clear();
+    }
+
+    /// The wall clock of the world.
+    pub fn now(&self) -> Timestamp {
+        self.0.time.now()
+    }
+
+    pub(crate) fn time(&self) -> &Time {
+        &self.0.time
+    }
+
+    pub(crate) fn provider(&self) -> &str {
+        &self.0.provider
+    }
+
+    /// The number of the last write anywhere.
+    pub fn version(&self) -> u64 {
+        self.0.versions.load(Ordering::Relaxed)
+    }
+
+    /// Ticks with every write anywhere.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    pub(crate) fn network(&self, seed: u64) -> Network {
+        Network::new(self.0.servers.clone(), self.0.time.clone(), seed)
+    }
+
+    /// The provider's own connection to the platform, in the surroundings of one process.
+    pub(crate) async fn connect(&self, environment: &Environment) -> Result<Connection, Fault> {
+        let kubeconfig = kubeconfig("platform", "platform-owner");
+        let agent = Process::user_agent(&self.0.provider);
+        Connection::within(environment, kubeconfig.as_bytes(), &agent).await
+    }
+
+    /// Everybody but the provider does what there is to do now. Returns whether there was anything.
+    pub(crate) fn step(&self) -> bool {
+        let before = self.version();
+        for (host, server) in self.servers() {
+            if lock(&self.0.settled).get(&host) == Some(&server.version()) {
+                continue;
+            }
+            let mut busy = server.settle_step();
+            if *lock(&self.0.available) {
+                busy |= server.serve_workloads();
+            }
+            if host == "platform" {
+                busy |= self.operate(&server);
+            }
+            if !busy {
+                lock(&self.0.settled).insert(host, server.version());
+            }
+        }
+        self.version() != before
+    }
+
+    /// What the operator and the cluster provider do.
+    fn operate(&self, platform: &Server) -> bool {
+        let before = self.version();
+        for request in platform.objects(CLUSTERS, "ClusterRequest") {
+            self.schedule(platform, &request);
+        }
+        for request in platform.objects(CLUSTERS, "AccessRequest") {
+            self.give_access(platform, &request);
+        }
+        self.version() != before
+    }
+
+    fn schedule(&self, platform: &Server, request: &Value) {
+        if !request["metadata"]["deletionTimestamp"].is_null() {
+            return drop_finalizer(platform, request, finalizers::CLUSTER_REQUEST);
+        }
+        if request["status"]["phase"] == "Granted" {
+            return;
+        }
+        add_finalizer(platform, request, finalizers::CLUSTER_REQUEST);
+        let purpose = request["spec"]["purpose"].as_str().unwrap_or_default();
+        let clusters = platform.objects(CLUSTERS, "Cluster");
+        let mine = clusters.iter().find(|cluster| {
+            let serves = cluster["spec"]["purposes"].as_array();
+            serves.is_some_and(|purposes| purposes.iter().any(|it| it == purpose))
+                && (cluster["spec"]["tenancy"] == "Shared"
+                    || cluster["metadata"]["namespace"] == request["metadata"]["namespace"])
+        });
+        if let Some(cluster) = mine {
+            let at =
+                json!({"name": cluster["metadata"]["name"], "namespace": cluster["metadata"]["namespace"]});
+            let status = json!({"observedGeneration": request["metadata"]["generation"], "phase": "Granted", "cluster": at});
+            must(platform.merge_status(request, &status));
+        }
+    }
+
+    fn give_access(&self, platform: &Server, request: &Value) {
+        let name = request["metadata"]["name"].as_str().unwrap_or_default();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": names::secret_of_access_request(name), "namespace": request["metadata"]["namespace"]},
+        });
+        if !request["metadata"]["deletionTimestamp"].is_null() {
+            // It may be gone already.
+            let _gone = platform.delete(&secret);
+            return drop_finalizer(platform, request, finalizers::CLUSTER_PROVIDER);
+        }
+        let (generation, status) = (&request["metadata"]["generation"], &request["status"]);
+        if status["phase"] == "Granted"
+            && status["observedGeneration"] == *generation
+            && platform.live(&secret).is_some()
+        {
+            return;
+        }
+        let Some(host) = target(platform, request) else {
+            return;
+        };
+        add_finalizer(platform, request, finalizers::CLUSTER_PROVIDER);
+        self.issue(platform, &secret, &host);
+        let status = json!({
+            "observedGeneration": generation, "phase": "Granted", "secretRef": {"name": secret["metadata"]["name"]},
+        });
+        must(platform.merge_status(request, &status));
+    }
+
+    /// A new token for a host, in a Secret.
+    fn issue(&self, platform: &Server, secret: &Value, host: &str) {
+        let number = self.0.tokens.fetch_add(1, Ordering::Relaxed);
+        let token = format!("{host}-{number}");
+        self.server(host).accept(&token);
+        let mut secret = secret.clone();
+        secret["data"] = json!({"kubeconfig": BASE64.encode(kubeconfig(host, &token).as_bytes())});
+        must(platform.apply("cluster-provider", &secret));
+    }
+
+    /// New tokens for all AccessRequests to a host; the old ones are accepted no more.
+    pub fn rotate_credentials(&self, host: &str) {
+        let platform = self.server("platform");
+        let server = self.server(host);
+        server.accept_only([format!("{host}-owner")]);
+        for request in platform.objects(CLUSTERS, "AccessRequest") {
+            if target(&platform, &request).as_deref() == Some(host) {
+                let name = request["metadata"]["name"].as_str().unwrap_or_default();
+                let secret = json!({
+                    "apiVersion": "v1", "kind": "Secret",
+                    "metadata": {"name": names::secret_of_access_request(name), "namespace": request["metadata"]["namespace"]},
+                });
+                self.issue(&platform, &secret, host);
+            }
+        }
+    }
+}
+
+/// The host of the cluster that an AccessRequest leads to.
+fn target(platform: &Server, request: &Value) -> Option<String> {
+    let spec = &request["spec"];
+    if spec["clusterRef"].is_object() {
+        return spec["clusterRef"]["name"].as_str().map(str::to_owned);
+    }
+    let of = &spec["requestRef"];
+    let granted = platform.object(
+        CLUSTERS,
+        "ClusterRequest",
+        of["namespace"].as_str()?,
+        of["name"].as_str()?,
+    )?;
+    granted["status"]["cluster"]["name"].as_str().map(str::to_owned)
+}
+
+fn finalizers_of(object: &Value) -> Vec<Value> {
+    object["metadata"]["finalizers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn add_finalizer(server: &Server, object: &Value, finalizer: &str) {
+    let mut held = finalizers_of(object);
+    if !held.iter().any(|held| held == finalizer) {
+        held.push(finalizer.into());
+        must(server.merge(object, &json!({"metadata": {"finalizers": held}})));
+    }
+}
+
+fn drop_finalizer(server: &Server, object: &Value, finalizer: &str) {
+    let mut held = finalizers_of(object);
+    let before = held.len();
+    held.retain(|held| held != finalizer);
+    if held.len() < before {
+        must(server.merge(object, &json!({"metadata": {"finalizers": held}})));
+    }
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+fn kubeconfig(host: &str, token: &str) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "k", "cluster": {
+            "server": format!("https://{host}.sim"),
+            "certificate-authority-data": BASE64.encode(CA.as_bytes()),
+        }}],
+        "users": [{"name": "u", "user": {"token": token}}],
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+    })
+    .to_string()
+}
+
+/// What people and controllers of the simulation do is always granted.
+#[allow(clippy::panic)] // a mistake of the simulation or of its test
+#[track_caller]
+pub(crate) fn must<T, E: std::fmt::Display>(done: Result<T, E>) -> T {
+    match done {
+        Ok(done) => done,
+        Err(error) => panic!("the simulated world refused: {error}"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
