@@ -66,6 +66,7 @@ pub enum WatchTrouble {
     Reordered,
 }
 
+type Look = Box<dyn FnMut(Crash) + Send>;
 type Applies = Arc<dyn Fn(&Request<Body>) -> bool + Send + Sync>;
 
 #[derive(Clone)]
@@ -100,6 +101,7 @@ struct State {
     closed: HashMap<String, u64>,
     silent: HashMap<String, u64>,
     trace: Vec<String>,
+    look: Option<Look>,
 }
 
 impl Network {
@@ -117,6 +119,7 @@ impl Network {
                 closed: HashMap::new(),
                 silent: HashMap::new(),
                 trace: Vec::new(),
+                look: None,
             }),
             dead: watch::Sender::new(false),
             broken: watch::Sender::new(0),
@@ -130,6 +133,20 @@ impl Network {
     /// The process dies there.
     pub fn crash(&self, at: Crash) {
         self.state().crash = Some(at);
+    }
+
+    /// Calls `look` before and after each effect, while nothing else happens.
+    pub(crate) fn look_at_effects(&self, look: impl FnMut(Crash) + Send + 'static) {
+        self.state().look = Some(Box::new(look));
+    }
+
+    /// Whether the process dies here.
+    fn pass(&self, at: Crash) -> bool {
+        let mut state = self.state();
+        if let Some(look) = &mut state.look {
+            look(at);
+        }
+        state.crash == Some(at)
     }
 
     /// How many effects were sent so far.
@@ -222,7 +239,7 @@ impl Network {
             return std::future::pending().await;
         }
         if let Some(number) = effect
-            && self.state().crash == Some(Crash::Before(number))
+            && self.pass(Crash::Before(number))
         {
             self.die().await;
         }
@@ -242,7 +259,7 @@ impl Network {
             .await
             .unwrap_or_else(|never| match never {});
         if let Some(number) = effect
-            && self.state().crash == Some(Crash::After(number))
+            && self.pass(Crash::After(number))
         {
             self.die().await;
         }

@@ -6,7 +6,12 @@ use crate::{
 };
 use serde_json::{Value, json};
 use service_provider_runtime::ServiceProvider;
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 /// Nobody writes for this time: it is over.
 const QUIET: Duration = Duration::from_secs(70);
@@ -132,7 +137,7 @@ pub struct Failure {
     pub crash: Option<Crash>,
     /// One sentence each.
     pub wrong: Vec<String>,
-    /// The requests of the process, to its crash or its end.
+    /// The requests of the process that went on after the crash; of the only one, if there was none.
     pub trace: Vec<String>,
 }
 
@@ -248,80 +253,112 @@ impl<P: ServiceProvider> Simulation<P> {
 
     /// Runs a scenario, with a crash or without, and judges it.
     pub fn run(&self, scenario: &Scenario, crash: Option<Crash>) -> Result<Outcome, Failure> {
-        self.run_in(&self.world(), scenario, crash, None)
-    }
-
-    fn run_in(
-        &self,
-        start: &World,
-        scenario: &Scenario,
-        crash: Option<Crash>,
-        expected: Option<&Outcome>,
-    ) -> Result<Outcome, Failure> {
-        let world = start.fork();
-        let mut run = Run {
-            simulation: self,
-            process: self.start(&world, Job::Run),
-            world: &world,
-            wrong: Vec::new(),
-            first: None,
-        };
+        let mut run = Run::new(self, self.world());
         if let Some(crash) = crash {
             run.process.network().crash(crash);
         }
         run.settle("start");
-        let start = (oracle::snapshot(&world), run.counts());
-        for (what, does) in &scenario.acts {
-            does(&world);
-            run.settle(what);
-        }
-        let end = oracle::snapshot(&world);
-        if crash.is_none() && end == start.0 && run.counts() != start.1 {
+        let start = (oracle::snapshot(&run.world), run.counts());
+        run.play(&scenario.acts);
+        if crash.is_none() && oracle::snapshot(&run.world) == start.0 && run.counts() != start.1 {
             let (before, after) = (start.1, run.counts());
             run.wrong
                 .push(format!("I9: (tasks, watches) were {before:?} and are {after:?}"));
         }
-        run.wrong.extend(oracle::judge(&world));
-        if let Some(expected) = expected {
-            run.wrong.extend(oracle::differences(&expected.end, &end));
-        }
-        let (effects, trace) = run.first_life();
-        if run.wrong.is_empty() {
-            return Ok(Outcome { effects, end });
-        }
-        Err(Failure {
-            scenario: scenario.name.clone(),
-            seed: self.seed,
-            crash,
-            wrong: run.wrong,
-            trace,
-        })
+        run.end(scenario, crash, None)
     }
 
-    /// Runs a scenario without a crash, and then once with a crash before and once after each of its effects: it has
-    /// to end alike. Returns the number of effects.
+    /// Runs a scenario without a crash, and then goes on with another process from every state in which a crash
+    /// before or after an effect would have left the world: each time it has to end alike. Returns the number of
+    /// effects.
+    ///
+    /// A process leaves nothing behind but what it wrote: so states that no write lies between are tried once.
     pub fn crash_everywhere(&self, scenario: &Scenario) -> Result<usize, Failure> {
-        let world = self.world();
-        let expected = self.run_in(&world, scenario, None, None)?;
-        for number in 1..=expected.effects {
-            for crash in [Crash::Before(number), Crash::After(number)] {
-                self.run_in(&world, scenario, Some(crash), Some(&expected))?;
-            }
+        let mut run = Run::new(self, self.world());
+        let states = States::default();
+        let (collected, world) = (states.clone(), run.world.clone());
+        run.process
+            .network()
+            .look_at_effects(move |at| collected.add(at, &world));
+        run.settle("start");
+        for act in &scenario.acts {
+            states.next_act();
+            run.play(std::slice::from_ref(act));
+        }
+        let expected = run.end(scenario, None, None)?;
+        for state in states.take() {
+            let mut run = Run::new(self, state.world);
+            run.settle("restart");
+            run.play(scenario.acts.get(state.acts..).unwrap_or_default());
+            run.end(scenario, Some(state.at), Some(&expected))?;
         }
         Ok(expected.effects)
     }
 }
 
+/// The world when a process could have crashed.
+struct State {
+    at: Crash,
+    /// How many acts were begun.
+    acts: usize,
+    world: World,
+}
+
+/// The states of one run, each once.
+#[derive(Clone, Default)]
+struct States(Arc<Mutex<(usize, Vec<State>)>>);
+
+impl States {
+    fn held(&self) -> MutexGuard<'_, (usize, Vec<State>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_act(&self) {
+        self.held().0 += 1;
+    }
+
+    fn add(&self, at: Crash, world: &World) {
+        let mut held = self.held();
+        let acts = held.0;
+        let known = |last: &State| last.acts == acts && last.world.version() == world.version();
+        if held.1.last().is_none_or(|last| !known(last)) {
+            let world = world.fork();
+            held.1.push(State { at, acts, world });
+        }
+    }
+
+    fn take(&self) -> Vec<State> {
+        std::mem::take(&mut self.held().1)
+    }
+}
+
 struct Run<'a, P> {
     simulation: &'a Simulation<P>,
-    world: &'a World,
+    world: World,
     process: Process,
     wrong: Vec<String>,
     /// Effects and requests of the first process, when it has died.
     first: Option<(usize, Vec<String>)>,
 }
 
-impl<P: ServiceProvider> Run<'_, P> {
+impl<'a, P: ServiceProvider> Run<'a, P> {
+    fn new(simulation: &'a Simulation<P>, world: World) -> Self {
+        Self {
+            process: simulation.start(&world, Job::Run),
+            simulation,
+            world,
+            wrong: Vec::new(),
+            first: None,
+        }
+    }
+
+    fn play(&mut self, acts: &[(String, Does)]) {
+        for (what, does) in acts {
+            does(&self.world);
+            self.settle(what);
+        }
+    }
+
     /// Lets the world come to rest; a process that dies is started again, as its Deployment would.
     fn settle(&mut self, after: &str) {
         loop {
@@ -342,16 +379,12 @@ impl<P: ServiceProvider> Run<'_, P> {
             if self.wrong.len() > 10 {
                 return;
             }
-            self.process = self.simulation.start(self.world, Job::Run);
+            self.process = self.simulation.start(&self.world, Job::Run);
         }
     }
 
     fn life(&self) -> (usize, Vec<String>) {
         (self.process.network().effects(), self.process.network().trace())
-    }
-
-    fn first_life(&self) -> (usize, Vec<String>) {
-        self.first.clone().unwrap_or_else(|| self.life())
     }
 
     /// Tasks of the process, and open watches on all servers.
@@ -363,5 +396,31 @@ impl<P: ServiceProvider> Run<'_, P> {
             .map(|(_, server)| server.open_watches())
             .sum();
         (self.process.tasks(), watches)
+    }
+
+    /// The judgement.
+    fn end(
+        mut self,
+        scenario: &Scenario,
+        crash: Option<Crash>,
+        expected: Option<&Outcome>,
+    ) -> Result<Outcome, Failure> {
+        let end = oracle::snapshot(&self.world);
+        self.wrong.extend(oracle::judge(&self.world));
+        if let Some(expected) = expected {
+            self.wrong.extend(oracle::differences(&expected.end, &end));
+        }
+        let life = self.life();
+        let (effects, trace) = self.first.take().unwrap_or(life);
+        if self.wrong.is_empty() {
+            return Ok(Outcome { effects, end });
+        }
+        Err(Failure {
+            scenario: scenario.name.clone(),
+            seed: self.simulation.seed,
+            crash,
+            wrong: self.wrong,
+            trace,
+        })
     }
 }

@@ -117,6 +117,14 @@ pub(crate) fn greeter(tenant: &str, name: &str, count: i32) -> Value {
     })
 }
 
+/// An object of the tenant, of a kind that the service installs.
+pub(crate) fn gadget(name: &str) -> Value {
+    json!({
+        "apiVersion": "greeter.example.com/v1", "kind": "Gadget",
+        "metadata": {"name": name, "namespace": "default"}, "spec": {},
+    })
+}
+
 /// The configuration.
 pub(crate) fn config(greeting: &str) -> Value {
     json!({
