@@ -258,13 +258,7 @@ impl<P: ServiceProvider> Simulation<P> {
             run.process.network().crash(crash);
         }
         run.settle("start");
-        let start = (oracle::snapshot(&run.world), run.counts());
         run.play(&scenario.acts);
-        if crash.is_none() && oracle::snapshot(&run.world) == start.0 && run.counts() != start.1 {
-            let (before, after) = (start.1, run.counts());
-            run.wrong
-                .push(format!("I9: (tasks, watches) were {before:?} and are {after:?}"));
-        }
         run.end(scenario, crash, None)
     }
 
@@ -281,9 +275,15 @@ impl<P: ServiceProvider> Simulation<P> {
             .network()
             .look_at_effects(move |at| collected.add(at, &world));
         run.settle("start");
+        let start = (oracle::snapshot(&run.world), run.counts());
         for act in &scenario.acts {
             states.next_act();
             run.play(std::slice::from_ref(act));
+        }
+        if oracle::snapshot(&run.world) == start.0 && run.counts() != start.1 {
+            let (before, after) = (start.1, run.counts());
+            run.wrong
+                .push(format!("I9: (tasks, watches) were {before:?} and are {after:?}"));
         }
         let expected = run.end(scenario, None, None)?;
         for state in states.take() {

@@ -200,3 +200,6 @@ fn deployment(namespace: &str, image: &str, identity: &WorkloadIdentity) -> Valu
 fn main() -> ExitCode {
     service_provider_runtime::main(KroProvider)
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,7 +200,6 @@ pub(crate) fn watch(
             let version = version
                 .parse()
                 .map_err(|_| Refusal::bad_request(format!("Invalid value: {version:?}: resourceVersion")))?;
-            state.changes_after(version)?;
             version
         }
     };
