@@ -647,7 +647,7 @@ fn random_spec(random: &mut StdRng) -> Value {
     for (list, names) in [("atoms", ["x", "y"]), ("tags", ["x", "y"])] {
         if random.random_bool(0.3) {
             let count = random.random_range(1..3);
-            spec[list] = names[..count].iter().copied().collect::<Vec<_>>().into();
+            spec[list] = names[..count].to_vec().into();
         }
     }
     for map in ["map", "whole"] {

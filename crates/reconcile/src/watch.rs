@@ -393,7 +393,7 @@ where
 
 /// kube goes on from the old resourceVersion when a watch cannot be *started*; when that version is gone, it would
 /// do so for ever.
-fn needs_new_list(error: &watcher::Error) -> bool {
+pub(crate) fn needs_new_list(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 

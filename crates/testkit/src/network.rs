@@ -283,10 +283,11 @@ impl Network {
         });
         let number = effect.map_or_else(String::new, |number| format!("#{number}"));
         let line = format!(
-            "{:>9.3} {number:>4} {} {host}{}",
+            "{:>9.3} {number:>4} {} {host}{}{}",
             at.as_secs_f64(),
             request.method(),
-            request.uri().path()
+            request.uri().path(),
+            if is_watch(request) { " watch" } else { "" }
         );
         state.trace.push(line);
         let pause = LATENCY.mul_f64(state.random.random());

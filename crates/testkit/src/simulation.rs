@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-/// Nobody writes for this time: it is over.
+/// Nobody writes for this time: the next one may act.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Nobody writes for this time: it is over (I2).
 const QUIET: Duration = Duration::from_secs(70);
 /// Longer than any back-off: then nothing is coming any more.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -257,7 +259,7 @@ impl<P: ServiceProvider> Simulation<P> {
         if let Some(crash) = crash {
             run.process.network().crash(crash);
         }
-        run.settle("start");
+        run.settle("start", PAUSE);
         run.play(&scenario.acts);
         run.end(scenario, crash, None)
     }
@@ -274,12 +276,13 @@ impl<P: ServiceProvider> Simulation<P> {
         run.process
             .network()
             .look_at_effects(move |at| collected.add(at, &world));
-        run.settle("start");
+        run.settle("start", PAUSE);
         let start = (oracle::snapshot(&run.world), run.counts());
         for act in &scenario.acts {
             states.next_act();
             run.play(std::slice::from_ref(act));
         }
+        run.settle("the end", QUIET);
         if oracle::snapshot(&run.world) == start.0 && run.counts() != start.1 {
             let (before, after) = (start.1, run.counts());
             run.wrong
@@ -288,7 +291,7 @@ impl<P: ServiceProvider> Simulation<P> {
         let expected = run.end(scenario, None, None)?;
         for state in states.take() {
             let mut run = Run::new(self, state.world);
-            run.settle("restart");
+            run.settle("restart", PAUSE);
             run.play(scenario.acts.get(state.acts..).unwrap_or_default());
             run.end(scenario, Some(state.at), Some(&expected))?;
         }
@@ -355,14 +358,14 @@ impl<'a, P: ServiceProvider> Run<'a, P> {
     fn play(&mut self, acts: &[(String, Does)]) {
         for (what, does) in acts {
             does(&self.world);
-            self.settle(what);
+            self.settle(what, PAUSE);
         }
     }
 
     /// Lets the world come to rest; a process that dies is started again, as its Deployment would.
-    fn settle(&mut self, after: &str) {
+    fn settle(&mut self, after: &str, quiet: Duration) {
         loop {
-            match self.process.settle(QUIET, LIMIT) {
+            match self.process.settle(quiet, LIMIT) {
                 Ended::Reached => return,
                 Ended::Crashed => {}
                 Ended::Exited(ended) => self
@@ -405,6 +408,7 @@ impl<'a, P: ServiceProvider> Run<'a, P> {
         crash: Option<Crash>,
         expected: Option<&Outcome>,
     ) -> Result<Outcome, Failure> {
+        self.settle("the end", QUIET);
         let end = oracle::snapshot(&self.world);
         self.wrong.extend(oracle::judge(&self.world));
         if let Some(expected) = expected {

@@ -9,7 +9,9 @@ use super::{
     kinds::Kind,
     observe::{Body, Child},
 };
-use crate::{Key, digest::Digester, environment::chance, fault::chain, metrics::WatchMetrics};
+use crate::{
+    Key, digest::Digester, environment::chance, fault::chain, metrics::WatchMetrics, watch::needs_new_list,
+};
 use futures::StreamExt;
 use kube::{
     Api,
@@ -273,6 +275,9 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
                 let woken = watch.state().fail(failure);
                 woken.iter().for_each(|key| (shared.wake)(key));
                 tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * chance())).await;
+                if needs_new_list(&error) {
+                    return;
+                }
                 backoff = (backoff * 2).min(LAST_BACKOFF);
                 continue;
             }

@@ -10,7 +10,6 @@ use crate::{
     stop::Stop,
     world::World,
 };
-use jiff::Timestamp;
 use kube::{Resource, ResourceExt, core::object::HasStatus};
 use openmcp_api::{inventory::Owner as OwnerRef, names};
 use openmcp_reconcile::{
@@ -204,7 +203,7 @@ async fn previews<P: ServiceProvider>(
         mark: &mark,
         wanted,
         waiting: !desired.waiting.is_empty(),
-        now: Timestamp::now(),
+        now: world.environment.now(),
     };
     let listed = async {
         loop {

@@ -196,12 +196,9 @@ pub(crate) fn watch(
             pending.extend(shown.map(|(_, object)| json!({"type": "ADDED", "object": view.show(object)})));
             now
         }
-        version => {
-            let version = version
-                .parse()
-                .map_err(|_| Refusal::bad_request(format!("Invalid value: {version:?}: resourceVersion")))?;
-            version
-        }
+        version => version
+            .parse()
+            .map_err(|_| Refusal::bad_request(format!("Invalid value: {version:?}: resourceVersion")))?,
     };
     let lasts = query
         .get("timeoutSeconds")
