@@ -27,6 +27,8 @@ type Does = Arc<dyn Fn(&World) + Send + Sync>;
 pub struct Scenario {
     name: String,
     acts: Vec<(String, Does)>,
+    /// The acts before are not crashed in.
+    from: usize,
 }
 
 impl Scenario {
@@ -35,7 +37,15 @@ impl Scenario {
         Self {
             name: name.to_owned(),
             acts: Vec::new(),
+            from: 0,
         }
+    }
+
+    /// What was done so far is given: [`Simulation::crash_everywhere`] crashes in what follows.
+    #[must_use]
+    pub fn given(mut self) -> Self {
+        self.from = self.acts.len();
+        self
     }
 
     /// Then somebody does something.
@@ -272,10 +282,10 @@ impl<P: ServiceProvider> Simulation<P> {
     pub fn crash_everywhere(&self, scenario: &Scenario) -> Result<usize, Failure> {
         let mut run = Run::new(self, self.world());
         let states = States::default();
-        let (collected, world) = (states.clone(), run.world.clone());
+        let (collected, world, from) = (states.clone(), run.world.clone(), scenario.from);
         run.process
             .network()
-            .look_at_effects(move |at| collected.add(at, &world));
+            .look_at_effects(move |at| collected.add(at, from, &world));
         run.settle("start", PAUSE);
         let start = (oracle::snapshot(&run.world), run.counts());
         for act in &scenario.acts {
@@ -320,9 +330,12 @@ impl States {
         self.held().0 += 1;
     }
 
-    fn add(&self, at: Crash, world: &World) {
+    fn add(&self, at: Crash, from: usize, world: &World) {
         let mut held = self.held();
         let acts = held.0;
+        if from > 0 && acts <= from {
+            return;
+        }
         let known = |last: &State| last.acts == acts && last.world.version() == world.version();
         if held.1.last().is_none_or(|last| !known(last)) {
             let world = world.fork();
