@@ -151,9 +151,10 @@ pub mod rules {
         )
     }
 
-    /// What the runtime needs to see whether tenants still use a kind.
-    pub fn read(group: &str) -> PolicyRule {
-        allow(group, &["*"], &["get", "list", "watch"])
+    /// What the runtime needs on the kinds that the service brings: to see whether tenants still use them, and to take
+    /// finalizers off their objects when a platform owner ends the service by force.
+    pub fn domain(group: &str) -> PolicyRule {
+        allow(group, &["*"], &["get", "list", "watch", "patch"])
     }
 
     /// `manage` for ClusterRoles and their bindings, and the right to give exactly the named roles although the

@@ -89,8 +89,8 @@ impl ServiceProvider for KroProvider {
         let mcp = [
             rules::manage("", &["namespaces"]),
             rules::manage("apiextensions.k8s.io", &["customresourcedefinitions"]),
-            rules::read("kro.run"),
-            rules::read("internal.kro.run"),
+            rules::domain("kro.run"),
+            rules::domain("internal.kro.run"),
         ];
         let mcp = mcp
             .into_iter()
