@@ -29,20 +29,6 @@ pub(crate) struct Target<'a> {
     pub(crate) mark: &'a Mark,
 }
 
-/// What an apply came to, with the live object as it is now.
-pub(crate) enum Applied {
-    Created(Value),
-    Updated(Value),
-}
-
-impl Applied {
-    pub(crate) fn into_body(self) -> Value {
-        match self {
-            Self::Created(body) | Self::Updated(body) => body,
-        }
-    }
-}
-
 /// How an object that is already there is dealt with.
 pub(crate) struct Terms<'a> {
     pub(crate) adoption: Adoption,
@@ -51,27 +37,27 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Target<'_> {
-    /// Applies `object`, which is recorded under `uid` if it was made before.
+    /// Applies `object`, which is recorded under `uid` if it was made before. Returns the live object as it is now.
     pub(crate) async fn apply(
         &self,
         object: &Value,
         uid: Option<&str>,
         terms: &Terms<'_>,
-    ) -> Result<Applied, Fault> {
+    ) -> Result<Value, Fault> {
         if let Some(uid) = uid
             && let Some(live) = self.apply_known(object, uid, terms).await?
         {
-            return Ok(Applied::Updated(live));
+            return Ok(live);
         }
         if let Some(created) = self.create(object).await? {
-            return Ok(Applied::Created(created));
+            return Ok(created);
         }
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
             return Err(self.changed_meanwhile());
         };
         let uid = self.claim(&meta, terms.adoption)?;
         match self.apply_known(object, uid, terms).await? {
-            Some(live) => Ok(Applied::Updated(live)),
+            Some(live) => Ok(live),
             None => Err(self.changed_meanwhile()),
         }
     }

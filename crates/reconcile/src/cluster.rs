@@ -3,7 +3,8 @@
 //! A kubeconfig that points at another API server than before is another connection, never a swap.
 //!
 //! kube's own stack retries 429 and 503 for minutes inside one call and has no time-out for it; here every request
-//! that is not a watch has one, dead peers are found by TCP keep-alive, and retries are the queue's.
+//! that is not a watch has one, dead peers are found by TCP keep-alive, and retries are the queue's. What keeps one API
+//! server from costing the others is in [`rails`]: a bound on requests in flight and a circuit breaker.
 mod breaker;
 mod dial;
 mod kubeconfig;

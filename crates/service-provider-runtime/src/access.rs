@@ -2,7 +2,8 @@
 //! their credentials make.
 //!
 //! Owns ClusterRequests and AccessRequests of the provider. Each pass makes sure of them: what somebody deletes is
-//! made again, whatever the pass is for. Nothing here polls: each wait ends with an event.
+//! made again, whatever the pass is for. A Shared cluster has one AccessRequest for all service objects on it, given
+//! back with the last of them. Nothing here polls: each wait ends with an event.
 mod connections;
 mod credentials;
 mod release;

@@ -1,5 +1,6 @@
 //! Single objects of one kind on the platform, each watched from its first reading on: a provider sees what it
-//! reads, and no more.
+//! reads, and no more. For kinds of which many objects read the same few (ConfigMaps); what each service object has
+//! one of is an [`crate::archive`].
 use crate::dependents::Dependents;
 use kube::{Api, Resource, core::NamespaceResourceScope, runtime::watcher};
 use openmcp_reconcile::{

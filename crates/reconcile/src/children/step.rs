@@ -125,7 +125,7 @@ impl Engine {
             ignored: wanted.ignored().collect(),
         };
         let body = match target.apply(&made, step.entry.uid.as_deref(), &terms).await {
-            Ok(applied) => applied.into_body(),
+            Ok(live) => live,
             Err(fault) if fault.reason == IMMUTABLE && wanted.replace => {
                 return Err(replace(&target, step.entry, fault).await);
             }
