@@ -28,7 +28,7 @@ type Tree = Map<String, Value>;
 ///
 /// As text it is `x1:` and 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest(u128);
+pub struct Digest([u8; 16]);
 
 impl Digest {
     /// The digest in `text`; `None` when it was made by an algorithm that this build does not know.
@@ -39,13 +39,20 @@ impl Digest {
     /// ```
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.strip_prefix(ALGORITHM)?.strip_prefix(':')?;
-        (hex.len() == 32).then(|| u128::from_str_radix(hex, 16).ok().map(Self))?
+        (hex.len() == 32).then(|| u128::from_str_radix(hex, 16).ok().map(Self::from))?
+    }
+}
+
+/// Stored as bytes: a `u128` would make everything that holds one bigger, for its alignment.
+impl From<u128> for Digest {
+    fn from(number: u128) -> Self {
+        Self(number.to_be_bytes())
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{ALGORITHM}:{:032x}", self.0)
+        write!(f, "{ALGORITHM}:{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -306,7 +313,7 @@ impl Hash {
     }
 
     fn finish(&self) -> Digest {
-        Digest(self.0.digest128())
+        self.0.digest128().into()
     }
 }
 

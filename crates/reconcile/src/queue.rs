@@ -344,6 +344,7 @@ impl<K: Tenanted + Clone + Eq + Hash> Queue<K> {
         }
         if self.entries.get(key).is_some_and(Entry::is_blank) {
             self.entries.remove(key);
+            slim(&mut self.entries);
         }
         retry
     }
@@ -448,6 +449,14 @@ impl<K: Tenanted + Clone + Eq + Hash> Queue<K> {
             ticket: self.ticket,
         });
         self.due.insert((at, self.ticket), key);
+    }
+}
+
+/// Gives back the room of a rush that is over: a first list queues every object there is.
+fn slim<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    const SMALL: usize = 256;
+    if map.capacity() > SMALL.max(8 * map.len()) {
+        map.shrink_to(SMALL.max(2 * map.len()));
     }
 }
 

@@ -1,6 +1,8 @@
-//! A watch of a kind of which there may be tens of thousands: what it has seen is kept deflated, a few hundred bytes an
-//! object instead of several thousand, and inflated for whoever reads it (some microseconds).
-use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
+//! A watch of a kind of which there may be tens of thousands: what it has seen is kept deflated, a hundred bytes or two
+//! an object instead of several thousand, and inflated for whoever reads it (some microseconds).
+//!
+//! Objects of one kind look alike: the first one that is seen is the dictionary of all others.
+use flate2::{Compress, Compression, Decompress, read::ZlibDecoder, write::ZlibEncoder};
 use kube::{Api, Resource, runtime::watcher};
 use openmcp_reconcile::watch::{self, Change, Store};
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,37 +11,60 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{Read, Write},
     marker::PhantomData,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 use tokio_util::sync::CancellationToken;
 
+/// As a power of two: a dictionary and an object of usual size fit into it, and the state of a deflation is small.
+const WINDOW_BITS: u8 = 13;
+
+/// The first object of a kind, as text.
+#[derive(Default)]
+struct Dictionary(OnceLock<Box<[u8]>>);
+
+impl Dictionary {
+    /// Raw, without zlib's header. No step can fail: all is in memory, and both directions use one dictionary.
+    fn deflate(&self, json: &[u8]) -> Option<Box<[u8]>> {
+        let dictionary = self.0.get_or_init(|| json.into());
+        let mut state = Compress::new_with_window_bits(Compression::fast(), false, WINDOW_BITS);
+        state.set_dictionary(dictionary).ok()?;
+        let mut encoder = ZlibEncoder::new_with_compress(Vec::new(), state);
+        encoder.write_all(json).ok()?;
+        encoder.finish().ok().map(Vec::into_boxed_slice)
+    }
+
+    fn inflate(&self, deflated: &[u8]) -> Option<Vec<u8>> {
+        let mut state = Decompress::new_with_window_bits(false, WINDOW_BITS);
+        state.set_dictionary(self.0.get()?).ok()?;
+        let mut json = Vec::new();
+        ZlibDecoder::new_with_decompress(deflated, state)
+            .read_to_end(&mut json)
+            .ok()?;
+        Some(json)
+    }
+}
+
 /// An object as it is kept.
 pub(crate) struct Packed<K> {
+    dictionary: Arc<Dictionary>,
     deflated: Box<[u8]>,
     wish: u64,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Resource + Serialize + DeserializeOwned> Packed<K> {
-    fn of(object: K) -> Self {
-        let wish = wish(&object);
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-        // Neither can fail: the object came from JSON, and is written into memory.
-        let written = serde_json::to_vec(&object)
-            .ok()
-            .map(|json| encoder.write_all(&json));
-        drop(written);
+    fn of(dictionary: &Arc<Dictionary>, object: &K) -> Self {
+        let json = serde_json::to_vec(object).unwrap_or_default();
         Self {
-            deflated: encoder.finish().unwrap_or_default().into(),
-            wish,
+            deflated: dictionary.deflate(&json).unwrap_or_default(),
+            dictionary: dictionary.clone(),
+            wish: wish(object),
             kind: PhantomData,
         }
     }
 
     pub(crate) fn unpack(&self) -> Option<K> {
-        let mut json = Vec::new();
-        DeflateDecoder::new(&*self.deflated).read_to_end(&mut json).ok()?;
-        serde_json::from_slice(&json).ok()
+        serde_json::from_slice(&self.dictionary.inflate(&self.deflated)?).ok()
     }
 
     /// Whether both want the same: status, and what we write ourselves, aside.
@@ -82,7 +107,9 @@ where
         shutdown: CancellationToken,
         on_change: impl FnMut(Change<Packed<K>>) + Send + 'static,
     ) -> Self {
-        Self(watch::watch_reduced(api, config, shutdown, Packed::of, on_change))
+        let dictionary = Arc::<Dictionary>::default();
+        let pack = move |object| Packed::of(&dictionary, &object);
+        Self(watch::watch_reduced(api, config, shutdown, pack, on_change))
     }
 
     pub(crate) async fn synced(&self) {
@@ -112,19 +139,36 @@ mod tests {
         serde_json::from_value(text).unwrap()
     }
 
+    fn pack(dictionary: &Arc<Dictionary>, object: ConfigMap) -> Packed<ConfigMap> {
+        Packed::of(dictionary, &object)
+    }
+
     #[test]
     fn what_is_packed_is_unpacked() {
-        assert_eq!(Packed::of(map("1", "v")).unpack(), Some(map("1", "v")));
+        let dictionary = Arc::default();
+        let [first, second] = [map("1", "v"), map("2", &"w".repeat(100_000))];
+        let packed = [&first, &second].map(|object| pack(&dictionary, object.clone()));
+        assert_eq!(packed.map(|packed| packed.unpack()), [Some(first), Some(second)]);
+    }
+
+    #[test]
+    fn of_what_the_first_one_said_too_little_is_kept() {
+        let dictionary = Arc::default();
+        let text: String = (0..300).map(|n| format!("{n} ")).collect();
+        let [first, second] = ["1", "2"].map(|annotation| pack(&dictionary, map(annotation, &text)));
+        assert!(second.deflated.len() < 60, "{} bytes", second.deflated.len());
+        assert_eq!(first.unpack(), Some(map("1", &text)));
     }
 
     #[test]
     fn two_wishes_are_told_apart_by_what_users_say() {
-        let first = Packed::of(map("1", "v"));
+        let dictionary = Arc::default();
+        let first = pack(&dictionary, map("1", "v"));
         assert!(
-            first.wants_the_same(&Packed::of(map("1", "w"))),
+            first.wants_the_same(&pack(&dictionary, map("1", "w"))),
             "its generation did not move"
         );
-        assert!(!first.wants_the_same(&Packed::of(map("2", "v"))));
+        assert!(!first.wants_the_same(&pack(&dictionary, map("2", "v"))));
     }
 
     fn pod(metadata: Value, status: Value) -> Pod {

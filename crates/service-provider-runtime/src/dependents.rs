@@ -1,83 +1,123 @@
 //! Who read what: which service objects are woken when an object on the platform changes.
 //!
-//! There may be tens of thousands of readers: each of them and each source is held once, and shared.
+//! There may be tens of thousands of readers: each of them is held once, and of a source no more than a hash.
 use openmcp_reconcile::Key;
 use std::{
-    borrow::Borrow,
     collections::{HashMap, HashSet},
-    hash::Hash,
+    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// An object on the platform, as (kind, namespace, name).
-pub(crate) type Source = (&'static str, Box<str>, Box<str>);
+/// Kind, namespace and name of an object on the platform, as 128 bits that nobody outside this process can foresee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source([u64; 2]);
 
 /// What each service object read, and the other way round.
 #[derive(Default)]
-pub(crate) struct Dependents(Mutex<Edges>);
+pub(crate) struct Dependents {
+    sources: [RandomState; 2],
+    edges: Mutex<Edges>,
+}
 
 #[derive(Default)]
 struct Edges {
-    readers: HashMap<Arc<Source>, HashSet<Arc<Key>>>,
-    read: HashMap<Arc<Key>, Vec<Arc<Source>>>,
+    readers: HashMap<Source, Readers>,
+    read: HashMap<Arc<Key>, Vec<Source>>,
 }
 
-/// The key under which a map holds something, or a new one.
-fn shared<T: Eq + Hash, V>(map: &HashMap<Arc<T>, V>, key: &T, new: impl FnOnce() -> T) -> Arc<T>
-where
-    Arc<T>: Borrow<T>,
-{
-    map.get_key_value(key)
-        .map_or_else(|| Arc::new(new()), |(held, _)| held.clone())
+/// Most objects have one reader, some have all.
+enum Readers {
+    One(Arc<Key>),
+    Many(Box<HashSet<Arc<Key>>>),
 }
 
-fn source(kind: &'static str, namespace: &str, name: &str) -> Source {
-    (kind, namespace.into(), name.into())
+impl Readers {
+    fn contains(&self, key: &Key) -> bool {
+        match self {
+            Self::One(held) => **held == *key,
+            Self::Many(held) => held.contains(key),
+        }
+    }
+
+    fn add(&mut self, key: Arc<Key>) {
+        match self {
+            Self::One(held) => *self = Self::Many(Box::new([held.clone(), key].into())),
+            Self::Many(held) => {
+                held.insert(key);
+            }
+        }
+    }
+
+    /// Returns whether nobody is left.
+    fn remove(&mut self, key: &Key) -> bool {
+        match self {
+            Self::One(held) => **held == *key,
+            Self::Many(held) => {
+                held.remove(key);
+                held.is_empty()
+            }
+        }
+    }
 }
 
 impl Dependents {
     fn edges(&self) -> MutexGuard<'_, Edges> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an object is called here.
+    pub(crate) fn source(&self, kind: &'static str, namespace: &str, name: &str) -> Source {
+        let hash = |hash: &RandomState| hash.hash_one((kind, namespace, name));
+        Source(self.sources.each_ref().map(hash))
     }
 
     /// `key` read the object: changes of it wake the key from now on. Call it before reading.
     pub(crate) fn add(&self, key: &Key, kind: &'static str, namespace: &str, name: &str) {
-        let read = source(kind, namespace, name);
+        let source = self.source(kind, namespace, name);
         let mut edges = self.edges();
-        if edges
-            .readers
-            .get(&read)
-            .is_some_and(|readers| readers.contains(key))
-        {
+        let readers = edges.readers.get(&source);
+        if readers.is_some_and(|readers| readers.contains(key)) {
             return;
         }
-        let key = shared(&edges.read, key, || key.clone());
-        let read = shared(&edges.readers, &read, || read.clone());
-        edges.readers.entry(read.clone()).or_default().insert(key.clone());
-        edges.read.entry(key).or_default().push(read);
+        let key = match edges.read.get_key_value(key) {
+            Some((held, _)) => held.clone(),
+            None => Arc::new(key.clone()),
+        };
+        match edges.readers.get_mut(&source) {
+            Some(readers) => readers.add(key.clone()),
+            None => {
+                edges.readers.insert(source, Readers::One(key.clone()));
+            }
+        }
+        let read = edges.read.entry(key).or_default();
+        read.reserve_exact(1);
+        read.push(source);
     }
 
     /// Who read the object.
     pub(crate) fn of(&self, kind: &'static str, namespace: &str, name: &str) -> Vec<Key> {
-        let edges = self.edges();
-        let readers = edges.readers.get(&source(kind, namespace, name));
-        readers.into_iter().flatten().map(|key| Key::clone(key)).collect()
+        match self.edges().readers.get(&self.source(kind, namespace, name)) {
+            None => Vec::new(),
+            Some(Readers::One(key)) => vec![Key::clone(key)],
+            Some(Readers::Many(keys)) => keys.iter().map(|key| Key::clone(key)).collect(),
+        }
     }
 
     /// Forgets what `key` read, and tells what nobody reads any more.
-    pub(crate) fn forget(&self, key: &Key) -> Vec<Arc<Source>> {
+    pub(crate) fn forget(&self, key: &Key) -> Vec<Source> {
         let mut edges = self.edges();
-        let mut unread = Vec::new();
-        for source in edges.read.remove(key).unwrap_or_default() {
-            if let Some(readers) = edges.readers.get_mut(&source) {
-                readers.remove(key);
-                if readers.is_empty() {
-                    edges.readers.remove(&source);
-                    unread.push(source);
-                }
+        let mut read = edges.read.remove(key).unwrap_or_default();
+        read.retain(|source| {
+            let unread = edges
+                .readers
+                .get_mut(source)
+                .is_some_and(|readers| readers.remove(key));
+            if unread {
+                edges.readers.remove(source);
             }
-        }
-        unread
+            unread
+        });
+        read
     }
 }
 

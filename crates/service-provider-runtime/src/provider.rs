@@ -11,7 +11,7 @@ use kube::{
 use openmcp_reconcile::children::{Child, Health};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{fmt::Debug, sync::Arc};
+use std::fmt::Debug;
 
 /// A service provider: what tenants order, what the platform configures, and what should exist for it.
 ///
@@ -189,7 +189,7 @@ pub mod rules {
 
 /// The live objects of one service object, as far as they exist.
 pub struct LiveView<'a> {
-    pub(crate) children: Vec<(String, Arc<Child>)>,
+    pub(crate) children: Vec<(String, Child)>,
     pub(crate) missing: &'a [String],
 }
 

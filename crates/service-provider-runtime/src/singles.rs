@@ -1,7 +1,7 @@
 //! Single objects of one kind on the platform, each watched from its first reading on: a provider sees what it
 //! reads, and no more. For kinds of which many objects read the same few (ConfigMaps); what each service object has
 //! one of is an [`crate::archive`].
-use crate::dependents::Dependents;
+use crate::dependents::{Dependents, Source};
 use kube::{Api, Resource, core::NamespaceResourceScope, runtime::watcher};
 use openmcp_reconcile::{
     Lane,
@@ -19,14 +19,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A watch that ends when this is dropped.
 type Single<K> = (Store<K>, DropGuard);
 
-/// The watches, by namespace and name. Changes wake those who read the object.
+/// The watches. Changes wake those who read the object.
 pub(crate) struct Singles<K> {
     kind: &'static str,
     client: kube::Client,
     handle: Handle,
     dependents: Arc<Dependents>,
     shutdown: CancellationToken,
-    open: Mutex<HashMap<(String, String), Single<K>>>,
+    open: Mutex<HashMap<Source, Single<K>>>,
 }
 
 impl<K> Singles<K>
@@ -59,14 +59,14 @@ where
 
     /// The watch of one object.
     pub(crate) fn store(&self, namespace: &str, name: &str) -> Store<K> {
-        let slot = (namespace.to_owned(), name.to_owned());
+        let source = self.dependents.source(self.kind, namespace, name);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((store, _)) = open.get(&slot) {
+        if let Some((store, _)) = open.get(&source) {
             return store.clone();
         }
         let token = self.shutdown.child_token();
         let (kind, handle, dependents) = (self.kind, self.handle.clone(), self.dependents.clone());
-        let (read_in, read) = slot.clone();
+        let (read_in, read) = (namespace.to_owned(), name.to_owned());
         let store = watch::watch(
             Api::<K>::namespaced(self.client.clone(), namespace),
             watcher::Config::default().fields(&format!("metadata.name={name}")),
@@ -77,16 +77,15 @@ where
                 }
             },
         );
-        open.insert(slot, (store.clone(), token.drop_guard()));
+        open.insert(source, (store.clone(), token.drop_guard()));
         store
     }
 
-    /// Nobody reads the object any more.
-    pub(crate) fn close(&self, namespace: &str, name: &str) {
-        let slot = (namespace.to_owned(), name.to_owned());
+    /// Nobody reads the object any more, if it is one of these.
+    pub(crate) fn close(&self, source: Source) {
         self.open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&slot);
+            .remove(&source);
     }
 }

@@ -1,6 +1,6 @@
 //! What every step of a reconcile works with: names, watches, connections, the engine.
 use crate::{
-    access::{Credentials, Requests},
+    access::Requests,
     archive::{Archive, Packed},
     contained::Contained,
     dependents::Dependents,
@@ -163,12 +163,8 @@ impl<P: ServiceProvider> World<P> {
     pub(crate) fn forget(&self, key: &Key) {
         self.engine.forget(key);
         for source in self.dependents.forget(key) {
-            let (kind, namespace, name) = &*source;
-            match *kind {
-                Credentials::SECRET => self.requests.connections.close(namespace, name),
-                kind if kind == Self::CONFIG_MAP => self.config_maps.close(namespace, name),
-                _ => {}
-            }
+            self.requests.connections.close(source);
+            self.config_maps.close(source);
         }
         self.statuses.forget(key);
         self.handle.forget(key);

@@ -66,7 +66,7 @@ pub struct Failure {
 #[derive(Debug, Default)]
 pub struct Report {
     /// Live children by identity.
-    pub live: BTreeMap<Id, Arc<Child>>,
+    pub live: BTreeMap<Id, Child>,
     /// Requests that changed something.
     pub applied: usize,
     /// Repaired, or with [`super::Mode::Detect`] seen.
@@ -106,7 +106,7 @@ pub struct Engine {
     children: Children,
     kinds: Kinds,
     damper: Arc<Damper>,
-    leases: Mutex<HashMap<Key, Leases>>,
+    leases: Mutex<HashMap<Arc<Key>, Leases>>,
 }
 
 /// What the steps of one convergence share.
@@ -162,11 +162,16 @@ impl Engine {
     /// The share of `key` in a watch, kept until [`Engine::forget`] or until a convergence does not need it.
     pub fn lease(&self, key: &Key, cluster: &Cluster, kind: &Kind, scope: Scope) -> Arc<Lease> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = match leases.get_key_value(key) {
+            Some((key, _)) => key.clone(),
+            None => Arc::new(key.clone()),
+        };
         let held = leases.entry(key.clone()).or_default();
         match held.iter().find(|lease| lease.is_of(cluster, kind, scope)) {
             Some(lease) => lease.clone(),
             None => {
-                let lease = Arc::new(self.children.lease(cluster, kind, scope, key));
+                let lease = Arc::new(self.children.lease(cluster, kind, scope, &key));
+                held.reserve_exact(1);
                 held.push(lease.clone());
                 lease
             }
@@ -270,7 +275,8 @@ impl Engine {
         if !prunable {
             let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
             let needed = needed.iter().map(|(_, lease)| lease.clone()).collect();
-            let surplus = leases.insert(order.key.clone(), needed);
+            let held = leases.get_mut(order.key);
+            let surplus = held.map(|held| std::mem::replace(held, needed));
             drop(leases);
             drop(surplus);
         }

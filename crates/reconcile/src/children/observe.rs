@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, core::DynamicResourceScope, discovery::ApiResource};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, num::NonZeroU64};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// When what a child holds must be made anew (a token): a time, as an annotation that our manager owns.
@@ -69,12 +69,12 @@ impl fmt::Debug for Uid {
     }
 }
 
-/// A live child as a digest: 64 bytes as a rule, nothing secret.
+/// A live child as a digest: 48 bytes as a rule, nothing secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Child {
     uid: Uid,
     /// The resourceVersion: a decimal number that grows.
-    version: u64,
+    version: NonZeroU64,
     /// Of the fields that our manager owns.
     digest: Digest,
     /// What most children do not have.
@@ -105,7 +105,10 @@ impl Child {
         let plain = extra.health.is_ready() && extra.finalizers.is_none() && extra.renew_at.is_none();
         Some(Self {
             uid: Uid::of(meta["uid"].as_str()?),
-            version: meta["resourceVersion"].as_str()?.parse().unwrap_or_default(),
+            version: meta["resourceVersion"]
+                .as_str()?
+                .parse()
+                .unwrap_or(NonZeroU64::MIN),
             digest: digester.of_owned(body),
             extra: (!plain).then(|| Box::new(extra)),
         })
@@ -142,7 +145,7 @@ impl Child {
     }
 
     pub(super) fn version(&self) -> u64 {
-        self.version
+        self.version.get()
     }
 
     /// Whether `self` and `other` are the same to a reconcile; resourceVersion and foreign writes aside.

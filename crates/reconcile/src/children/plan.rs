@@ -19,10 +19,7 @@ use crate::{
     inventory::{Entry, Id},
 };
 use jiff::Timestamp;
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashSet};
 
 /// What is to be done about one wanted object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +39,7 @@ pub(super) enum Action {
 pub(super) struct Candidate<'a> {
     pub wanted: &'a Wanted,
     pub id: Id,
-    pub live: Option<Arc<Child>>,
+    pub live: Option<Child>,
 }
 
 /// What is to be recorded before anything is applied: objects that were not wanted before.
@@ -93,7 +90,7 @@ pub(super) fn decide(
     let Some((entry, uid)) = entry.and_then(|entry| Some((entry, entry.uid.as_deref()?))) else {
         return Action::Create;
     };
-    let Some(live) = candidate.live.as_deref() else {
+    let Some(live) = candidate.live.as_ref() else {
         return Action::Repair;
     };
     if live.is_deleting() {
@@ -160,7 +157,7 @@ mod tests {
         let candidate = Candidate {
             id: wanted.id(None),
             wanted: &wanted,
-            live: seen.map(Arc::new),
+            live: seen,
         };
         let entry = Entry {
             uid: uid.map(str::to_owned),

@@ -10,7 +10,6 @@ use crate::{
     apply_child::Target,
     inventory::{Id, Inventory, Store},
 };
-use std::sync::Arc;
 
 /// One object, as it stands and what would be done about it.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub struct Preview {
     /// The recorded UID; `None`: never seen as ours.
     pub recorded: Option<String>,
     /// `None`: absent, or without our label.
-    pub live: Option<Arc<Child>>,
+    pub live: Option<Child>,
     /// "nothing", "create", "repair: .spec.template image changed by kubectl-edit".
     pub action: String,
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 use http::StatusCode;
 use jiff::Timestamp;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// One object with what is to be done about it.
 pub(super) struct Step<'a> {
@@ -290,7 +290,7 @@ pub(super) fn take_in<S: Store>(
             inventory.record(done.entry);
             report.applied += 1;
             report.repaired.extend(done.repaired);
-            Some(Arc::new(done.child))
+            Some(done.child)
         }
         Ok(None) => candidate.live.clone(),
         Err(Held::Failed(fault)) => {

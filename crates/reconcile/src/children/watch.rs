@@ -17,7 +17,7 @@ use kube::{
     Api,
     runtime::watcher::{self, Event},
 };
-use state::{Place, State, place};
+use state::{Place, State};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -123,7 +123,7 @@ impl Children {
 
     /// A share in the watch of `kind` on `cluster`, for the reconciles of `key`. Starts the watch if it is the
     /// first.
-    pub fn lease(&self, cluster: &Cluster, kind: &Kind, scope: Scope, key: &Key) -> Lease {
+    pub fn lease(&self, cluster: &Cluster, kind: &Kind, scope: Scope, key: &Arc<Key>) -> Lease {
         let id = WatchId {
             connection: cluster.connection,
             kind: kind.clone(),
@@ -140,13 +140,12 @@ impl Children {
             watch
         });
         watch.leases.send_modify(|count| *count += 1);
-        let key = Arc::new(key.clone());
         if scope == Scope::All {
-            watch.state().join_crowd(&key);
+            watch.state().join_crowd(key);
         }
         Lease {
             watch: watch.clone(),
-            key,
+            key: key.clone(),
             places: Mutex::default(),
         }
     }
@@ -179,18 +178,20 @@ impl Lease {
     }
 
     /// The child at a place, and from now on wake the key when it changes.
-    pub fn follow(&self, namespace: &str, name: &str) -> Option<Arc<Child>> {
-        let (child, new) = self.watch.state().follow(&place(namespace, name), &self.key);
-        self.places
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(new);
+    pub fn follow(&self, namespace: &str, name: &str) -> Option<Child> {
+        let (child, new) = self.watch.state().follow(namespace, name, &self.key);
+        if let Some(place) = new {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            // There are very many leases, and few places in each.
+            places.reserve_exact(1);
+            places.push(place);
+        }
         child
     }
 
     /// Takes over what an own apply answered, so that its event is no news.
     pub fn record(&self, namespace: &str, name: &str, child: Child) {
-        self.watch.state().record(&place(namespace, name), child);
+        self.watch.state().record(namespace, name, child);
     }
 }
 
@@ -203,7 +204,7 @@ impl Drop for Lease {
             .unwrap_or_else(PoisonError::into_inner)
             .drain(..)
         {
-            state.unfollow(&place, &self.key);
+            state.unfollow(place, &self.key);
         }
         if self.watch.id.scope == Scope::All {
             state.leave_crowd(&self.key);

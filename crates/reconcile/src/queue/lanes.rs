@@ -1,7 +1,7 @@
 //! Keys that are ready: three weighted lanes, in each a ring of tenants, in each tenant first-in first-out.
 //!
 //! A key that was moved to another lane leaves its old ticket behind; such tickets are skipped when they come up.
-use super::{Lane, Tenanted};
+use super::{Lane, Tenanted, slim};
 use std::collections::{HashMap, VecDeque};
 
 /// Passes that each lane gets in one round while all have work.
@@ -91,6 +91,7 @@ impl<K: Tenanted> Ring<K> {
             }
             if keys.is_empty() {
                 self.keys.remove(&tenant);
+                slim(&mut self.keys);
             } else {
                 self.turn.push_back(tenant);
             }

@@ -1,7 +1,10 @@
 //! Connections by the Secret that holds their kubeconfig. Credentials are swapped in place; a kubeconfig that leads
 //! to another API server than before is refused.
 use super::{ClusterName, Credentials};
-use crate::{dependents::Dependents, stop::Stop};
+use crate::{
+    dependents::{Dependents, Source},
+    stop::Stop,
+};
 use kube::config::Kubeconfig;
 use openmcp_reconcile::{Environment, Fault, Key, children::Cluster, cluster::Connection, digest::Digest};
 use std::{
@@ -54,7 +57,7 @@ pub(crate) struct Connections {
     dependents: Arc<Dependents>,
     user_agent: String,
     environment: Environment,
-    open: Mutex<HashMap<(String, String), Slot>>,
+    open: Mutex<HashMap<Source, Slot>>,
     next_id: AtomicU64,
 }
 
@@ -134,10 +137,9 @@ impl Connections {
     }
 
     fn slot(&self, namespace: &str, secret: &str) -> Slot {
+        let source = self.dependents.source(Credentials::SECRET, namespace, secret);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.entry((namespace.to_owned(), secret.to_owned()))
-            .or_default()
-            .clone()
+        open.entry(source).or_default().clone()
     }
 
     async fn refresh(
@@ -186,13 +188,13 @@ impl Connections {
         Ok(())
     }
 
-    /// Nobody needs the connection any more: its watches end with their leases, this ends the rest.
-    pub(crate) fn close(&self, namespace: &str, secret: &str) {
-        let slot = (namespace.to_owned(), secret.to_owned());
+    /// Nobody needs the connection of this Secret any more, if it is one: its watches end with their leases, this ends
+    /// the rest.
+    pub(crate) fn close(&self, secret: Source) {
         self.open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&slot);
+            .remove(&secret);
     }
 }
 

@@ -1,23 +1,23 @@
 //! What one watch knows: a digest for each child, and who is woken by which. Pure: events go in, keys to wake come out.
 //!
-//! There may be a hundred thousand children in a process, so each place is stored once and each child is small.
+//! There may be a hundred thousand children in a process, so each of them is small, and the name of its place is not
+//! stored at all.
 use super::super::observe::{Body, Child};
 use crate::{Key, digest::Digester};
 use kube::{Resource, runtime::watcher::Event};
 use std::{
     collections::{HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
-/// `namespace/name`; `/name` for cluster-scoped kinds.
-pub(super) type Place = Arc<str>;
-
-pub(super) fn place(namespace: &str, name: &str) -> Place {
-    [namespace, name].join("/").into()
-}
+/// A namespace and a name, as 128 bits that nobody outside this process can foresee. They are only ever compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place([u64; 2]);
 
 #[derive(Default)]
 pub(super) struct State {
+    places: [RandomState; 2],
     slots: HashMap<Place, Slot>,
     /// Who is woken when any object comes or goes.
     crowd: Vec<Arc<Key>>,
@@ -36,7 +36,7 @@ pub(super) struct State {
 /// A place with its child, or where one is expected.
 #[derive(Default)]
 struct Slot {
-    child: Option<Arc<Child>>,
+    child: Option<Child>,
     followers: Followers,
     /// The list that showed it last.
     list: u32,
@@ -106,32 +106,47 @@ impl State {
         }
     }
 
-    /// The child at a place. From now on its changes wake the key; the place is returned if that is new.
-    pub(super) fn follow(&mut self, at: &str, key: &Arc<Key>) -> (Option<Arc<Child>>, Option<Place>) {
-        if let Some((place, _)) = self.slots.get_key_value(at) {
-            let place = place.clone();
-            let slot = self.slots.entry(place.clone()).or_default();
-            let new = slot.followers.add(key);
-            return (slot.child.clone(), new.then_some(place));
-        }
-        let place = Place::from(at);
-        let slot = self.slots.entry(place.clone()).or_default();
-        slot.followers.add(key);
-        (None, Some(place))
+    fn place(&self, namespace: &str, name: &str) -> Place {
+        Place(
+            self.places
+                .each_ref()
+                .map(|hash| hash.hash_one((namespace, name))),
+        )
     }
 
-    pub(super) fn unfollow(&mut self, at: &Place, key: &Key) {
-        if let Some(slot) = self.slots.get_mut(at) {
+    fn place_of(&self, body: &Body) -> Place {
+        let meta = body.meta();
+        self.place(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        )
+    }
+
+    /// The child of this name. From now on its changes wake the key; its place is returned if that is new.
+    pub(super) fn follow(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        key: &Arc<Key>,
+    ) -> (Option<Child>, Option<Place>) {
+        let place = self.place(namespace, name);
+        let slot = self.slots.entry(place).or_default();
+        let new = slot.followers.add(key);
+        (slot.child.clone(), new.then_some(place))
+    }
+
+    pub(super) fn unfollow(&mut self, at: Place, key: &Key) {
+        if let Some(slot) = self.slots.get_mut(&at) {
             slot.followers.remove(key);
             self.tidy(at);
         }
     }
 
     /// Drops a place that nobody follows and where nothing is.
-    fn tidy(&mut self, at: &str) {
+    fn tidy(&mut self, at: Place) {
         let empty = |slot: &Slot| slot.child.is_none() && slot.followers.as_slice().is_empty();
-        if self.slots.get(at).is_some_and(empty) {
-            self.slots.remove(at);
+        if self.slots.get(&at).is_some_and(empty) {
+            self.slots.remove(&at);
         }
     }
 
@@ -146,13 +161,10 @@ impl State {
     }
 
     /// Takes over what an own apply answered, so that its event is no news.
-    pub(super) fn record(&mut self, at: &str, child: Child) {
-        let slot = match self.slots.get_mut(at) {
-            Some(slot) => slot,
-            None => self.slots.entry(at.into()).or_default(),
-        };
+    pub(super) fn record(&mut self, namespace: &str, name: &str, child: Child) {
+        let slot = self.slots.entry(self.place(namespace, name)).or_default();
         if slot.child.as_ref().is_none_or(|held| child.is_newer_than(held)) {
-            slot.child = Some(Arc::new(child));
+            slot.child = Some(child);
             // A list that began before it was made does not show it: that says nothing.
             slot.list = self.list;
         }
@@ -173,8 +185,8 @@ impl State {
             Event::InitApply(body) => self.store(digester, kind, &body, true),
             Event::Apply(body) => self.store(digester, kind, &body, false),
             Event::Delete(body) => {
-                let at = place_of(&body);
-                self.forget(&at)
+                let at = self.place_of(&body);
+                self.forget(at)
             }
             Event::InitDone => self.finish_list(),
         }
@@ -194,11 +206,8 @@ impl State {
         let Some(child) = Child::observe(digester, kind, &body.value) else {
             return Vec::new();
         };
-        let at = place_of(body);
-        let slot = match self.slots.get_mut(&*at) {
-            Some(slot) => slot,
-            None => self.slots.entry(at.clone()).or_default(),
-        };
+        let at = self.place_of(body);
+        let slot = self.slots.entry(at).or_default();
         slot.list = self.list;
         let held = slot.child.as_ref();
         if !listed && held.is_some_and(|held| held.is_newer_than(&child)) {
@@ -210,15 +219,15 @@ impl State {
         } else {
             self.newest = self.newest.max(child.version());
         }
-        slot.child = Some(Arc::new(child));
+        slot.child = Some(child);
         match news {
-            true => self.whom(&at, arrived),
+            true => self.whom(at, arrived),
             false => Vec::new(),
         }
     }
 
-    fn forget(&mut self, at: &str) -> Vec<Arc<Key>> {
-        if let Some(slot) = self.slots.get_mut(at) {
+    fn forget(&mut self, at: Place) -> Vec<Arc<Key>> {
+        if let Some(slot) = self.slots.get_mut(&at) {
             slot.child = None;
         }
         let keys = self.whom(at, true);
@@ -233,9 +242,9 @@ impl State {
             .slots
             .iter()
             .filter(|(_, slot)| lost(slot))
-            .map(|(place, _)| place.clone())
+            .map(|(place, _)| *place)
             .collect();
-        let mut keys: Vec<Arc<Key>> = lost.iter().flat_map(|place| self.forget(place)).collect();
+        let mut keys: Vec<Arc<Key>> = lost.into_iter().flat_map(|place| self.forget(place)).collect();
         self.failure = None;
         self.synced = true;
         keys.extend(self.waiting.drain());
@@ -243,22 +252,14 @@ impl State {
     }
 
     /// Those who follow a child; on arrivals and departures the crowd too.
-    fn whom(&self, at: &str, all: bool) -> Vec<Arc<Key>> {
+    fn whom(&self, at: Place, all: bool) -> Vec<Arc<Key>> {
         let followers = self
             .slots
-            .get(at)
+            .get(&at)
             .map_or(&[][..], |slot| slot.followers.as_slice());
         let crowd = self.crowd.iter().filter(|_| all && self.synced);
         followers.iter().chain(crowd).cloned().collect()
     }
-}
-
-fn place_of(body: &Body) -> Place {
-    let meta = body.meta();
-    place(
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default(),
-    )
 }
 
 #[cfg(test)]
@@ -292,8 +293,8 @@ mod tests {
                 .sum();
             woken + self.take(Event::InitDone)
         }
-        fn follow(&mut self, name: &str) -> Option<Arc<Child>> {
-            self.state.follow(&place("a", name), &self.key).0
+        fn follow(&mut self, name: &str) -> Option<Child> {
+            self.state.follow("a", name, &self.key).0
         }
     }
 
@@ -325,7 +326,7 @@ mod tests {
         it.list(&[]);
         it.follow("c");
         let child = Child::observe(&Digester::new("m", "k"), "ConfigMap", &body("c", 5, "v").value).unwrap();
-        it.state.record("a/c", child);
+        it.state.record("a", "c", child);
         assert_eq!(it.take(Event::Apply(body("c", 5, "v"))), 0);
     }
 
@@ -360,11 +361,16 @@ mod tests {
     fn places_that_nobody_follows_and_that_are_empty_are_forgotten() {
         let mut it = Subject::new();
         it.list(&[]);
-        let (_, place) = it.state.follow("a/c", &it.key.clone());
+        let (_, place) = it.state.follow("a", "c", &it.key.clone());
         let (place, key) = (place.unwrap(), it.key.clone());
-        assert!(it.state.follow("a/c", &key).1.is_none(), "followed already");
-        it.state.unfollow(&place, &key);
+        assert!(it.state.follow("a", "c", &key).1.is_none(), "followed already");
+        it.state.unfollow(place, &key);
         assert!(it.state.slots.is_empty());
+    }
+
+    #[test]
+    fn a_place_with_its_child_takes_no_more_than_88_bytes() {
+        assert!(size_of::<(Place, Slot)>() <= 88, "{}", size_of::<(Place, Slot)>());
     }
 
     #[test]
