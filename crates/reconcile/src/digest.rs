@@ -6,6 +6,11 @@
 //! A digest covers the value of every field that our manager owns by server-side apply, and which fields those
 //! are. So it is equal through defaulting, status, and other managers' fields, and differs as soon as somebody
 //! changes, removes or takes over one of ours.
+mod paths;
+
+pub(crate) use paths::{at_path, child_at, is_apply_entry, is_named, managed_fields, segment_of, segments};
+
+use paths::paths;
 use serde_json::{Map, Value};
 use std::{fmt, sync::Arc};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -130,50 +135,6 @@ impl Digester {
     }
 }
 
-/// The entries of `metadata.managedFields`.
-pub(crate) fn managed_fields(body: &Value) -> impl Iterator<Item = &Value> {
-    body["metadata"]["managedFields"].as_array().into_iter().flatten()
-}
-
-/// Whether a managedFields entry is what `manager` applied (not its updates, not a subresource).
-pub(crate) fn is_apply_entry(entry: &Value, manager: &str) -> bool {
-    entry["manager"] == manager
-        && entry["operation"] == "Apply"
-        && entry["subresource"].as_str().is_none_or(str::is_empty)
-}
-
-/// The paths in an annotation of a child, each as its segments.
-fn paths<'a>(body: &'a Value, annotation: &str) -> Vec<Vec<&'a str>> {
-    let text = body["metadata"]["annotations"][annotation]
-        .as_str()
-        .unwrap_or_default();
-    text.split_whitespace().map(segments).collect()
-}
-
-/// `/spec/template/spec/containers/kro/image` as segments; a list item is named by the value of its key.
-pub(crate) fn segments(path: &str) -> Vec<&str> {
-    path.split('/').filter(|segment| !segment.is_empty()).collect()
-}
-
-/// The value at a path. A list item is named by the value of one of its fields.
-pub(crate) fn at_path<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    let Some((segment, rest)) = path.split_first() else {
-        return Some(value);
-    };
-    let next = match value {
-        Value::Object(fields) => fields.get(*segment)?,
-        Value::Array(items) => items.iter().find(|item| is_named(item, segment))?,
-        _ => return None,
-    };
-    at_path(next, rest)
-}
-
-/// Whether a path's segment names this list item.
-pub(crate) fn is_named(item: &Value, segment: &str) -> bool {
-    item.as_object()
-        .is_some_and(|fields| fields.values().any(|value| value == segment))
-}
-
 /// A place in the body, with what others own below it.
 struct Place<'a> {
     value: Option<&'a Value>,
@@ -201,49 +162,6 @@ impl<'a> Place<'a> {
             _ => return false,
         };
         empty || self.others.iter().any(|tree| tree.keys().any(|key| key != "."))
-    }
-}
-
-/// What a step of FieldsV1 leads to: `f:` a field, `k:` the list item with these keys, `v:` the set member with
-/// this value, `i:` the item at this index.
-pub(crate) fn child_at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    let (prefix, rest) = key.split_at_checked(2)?;
-    match prefix {
-        "f:" => value.get(rest),
-        "k:" => {
-            let selector: Map<String, Value> = serde_json::from_str(rest).ok()?;
-            let bears = |item: &&Value| {
-                selector
-                    .iter()
-                    .all(|(name, wanted)| item.get(name) == Some(wanted))
-            };
-            value.as_array()?.iter().find(bears)
-        }
-        "v:" => {
-            let wanted: Value = serde_json::from_str(rest).ok()?;
-            value.as_array()?.iter().find(|item| **item == wanted)
-        }
-        "i:" => value.get(rest.parse::<usize>().ok()?),
-        _ => None,
-    }
-}
-
-/// How a step of FieldsV1 is written in a path for people and in ignore paths: the field, the first key's value.
-pub(crate) fn segment_of(key: &str) -> String {
-    let Some((prefix, rest)) = key.split_at_checked(2) else {
-        return key.to_owned();
-    };
-    let first = match prefix {
-        "k:" => serde_json::from_str::<Map<String, Value>>(rest)
-            .ok()
-            .and_then(|keys| keys.values().next().cloned()),
-        "v:" => serde_json::from_str(rest).ok(),
-        _ => None,
-    };
-    match first {
-        Some(Value::String(text)) => text,
-        Some(other) => other.to_string(),
-        None => rest.to_owned(),
     }
 }
 

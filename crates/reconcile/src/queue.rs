@@ -9,11 +9,13 @@
 //!
 //! Times are durations since any fixed start. Randomness is an argument. Knows nothing of tokio or Kubernetes.
 mod backoff;
+mod entry;
 mod lanes;
 #[cfg(test)]
 mod tests;
 
 use crate::fault::Class;
+use entry::{Due, Entry, Hold, Phase};
 use lanes::Lanes;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -117,64 +119,6 @@ pub struct Held<K> {
     pub attempts: u32,
     /// When it is tried again.
     pub until: Duration,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Idle {
-        due: Option<Due>,
-    },
-    Queued {
-        lane: Lane,
-        ticket: u64,
-        since: Duration,
-    },
-    Running {
-        lane: Lane,
-        since: Duration,
-        again: Option<Lane>,
-        early: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    at: Duration,
-    lane: Lane,
-    ticket: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Hold {
-    class: Class,
-    until: Duration,
-}
-
-#[derive(Debug)]
-struct Entry {
-    phase: Phase,
-    /// Asked for by the last successful pass.
-    timer: Option<Duration>,
-    hold: Option<Hold>,
-    attempts: [u32; Class::ALL.len()],
-    /// When the last pass ended.
-    ended: Duration,
-}
-
-impl Entry {
-    fn new() -> Self {
-        Self {
-            phase: Phase::Idle { due: None },
-            timer: None,
-            hold: None,
-            attempts: [0; Class::ALL.len()],
-            ended: Duration::ZERO,
-        }
-    }
-    /// Nothing about it needs to be remembered.
-    fn is_blank(&self) -> bool {
-        matches!(self.phase, Phase::Idle { due: None }) && self.attempts == [0; Class::ALL.len()]
-    }
 }
 
 /// The queue. See the module documentation.
@@ -457,40 +401,5 @@ fn slim<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     const SMALL: usize = 256;
     if map.capacity() > SMALL.max(8 * map.len()) {
         map.shrink_to(SMALL.max(2 * map.len()));
-    }
-}
-
-impl Entry {
-    /// Takes over how a pass ended. Returns the time to the retry, if there is one.
-    fn settle(&mut self, now: Duration, finish: Finish, early: bool, jitter: f64) -> Option<Duration> {
-        let (class, retry_after) = match finish {
-            Finish::Settled | Finish::Wake(_) => {
-                self.attempts = Default::default();
-                self.hold = None;
-                self.timer = match finish {
-                    Finish::Wake(after) => Some(now.saturating_add(after)),
-                    _ => None,
-                };
-                return None;
-            }
-            Finish::Failed { class, retry_after } => (class, retry_after),
-        };
-        let Some(limits) = backoff::limits(class) else {
-            // Only a change of an input helps. A timer that is still ahead keeps its time.
-            self.attempts = Default::default();
-            self.hold = None;
-            return None;
-        };
-        let asked = now.saturating_add(retry_after.unwrap_or_default());
-        let until = match self.hold {
-            Some(hold) if early && hold.class == class => hold.until.max(asked),
-            _ => {
-                let attempts = &mut self.attempts[class.index()];
-                *attempts = attempts.saturating_add(1);
-                now.saturating_add(limits.delay(*attempts, jitter)).max(asked)
-            }
-        };
-        self.hold = Some(Hold { class, until });
-        Some(until.saturating_sub(now))
     }
 }
