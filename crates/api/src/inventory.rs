@@ -47,6 +47,10 @@ pub struct InventorySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1500), extend("x-kubernetes-list-type" = "atomic"))]
     pub entries: Vec<Entry>,
+    /// What it made, or is about to make, in back ends that are not Kubernetes. Written before each creation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub externals: Vec<External>,
 }
 
 /// The service object on the onboarding cluster that an Inventory belongs to.
@@ -109,6 +113,24 @@ pub struct Entry {
     pub live_digest: Option<String>,
     /// What becomes of the object when it is no longer wanted.
     pub policy: DeletionPolicy,
+}
+
+/// One resource in a back end that is not Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct External {
+    /// The back end, by the provider's name for it.
+    #[schemars(length(min = 1, max = 63))]
+    pub backend: String,
+    /// Which of the service object's resources there, by the provider's name for it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// Marks what is created, and is written before that: a creation whose answer was lost is found by it.
+    #[schemars(length(min = 1, max = 128))]
+    pub nonce: String,
+    /// What the back end calls it. Absent until a creation was answered or found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub name: Option<String>,
 }
 
 /// What becomes of an object when it is no longer wanted.

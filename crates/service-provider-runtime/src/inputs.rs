@@ -3,6 +3,7 @@
 //! Reading registers the watch: the provider is asked again when what it read changes.
 use crate::{desired::Wait, identity::WorkloadIdentity, provider::ServiceProvider};
 use k8s_openapi::api::core::v1::ConfigMap;
+use openmcp_api::Inventory;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{cell::RefCell, fmt, sync::Arc};
@@ -41,6 +42,7 @@ pub struct Inputs<'a, P: ServiceProvider> {
     pub(crate) config: &'a P::Config,
     pub(crate) workload_namespace: &'a str,
     pub(crate) config_maps: ReadConfigMap<'a>,
+    pub(crate) recorded: Option<&'a Inventory>,
     pub(crate) waits: RefCell<Vec<Wait>>,
 }
 
@@ -92,6 +94,19 @@ impl<P: ServiceProvider> Inputs<'_, P> {
             }
         }
         Ok(objects)
+    }
+
+    /// What a back end calls a resource of this service object (see [`crate::Desired::external`]), for objects that
+    /// refer to it. Where it was not made yet the service waits for it, and must desire it.
+    pub fn external_name(&self, backend: &str, key: &str) -> Option<&str> {
+        let rows = self.recorded.iter().flat_map(|it| &it.spec.externals);
+        let mut named = rows.filter(|row| row.backend == backend && row.key == key);
+        let name = named.find_map(|row| row.name.as_deref());
+        if name.is_none() {
+            let (on, why) = (format!("{backend} {key}"), "it was not created yet".to_owned());
+            self.waits.borrow_mut().push(Wait { on, why });
+        }
+        name
     }
 
     /// An identity on the tenant's ControlPlane for a workload: the ServiceAccount `name` in `namespace` there.

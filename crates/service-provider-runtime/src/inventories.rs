@@ -2,7 +2,7 @@
 //!
 //! This process is the only writer. Each write bears the resourceVersion of what was read, so that a second writer
 //! is noticed, and what was written counts until the watch has caught up.
-use crate::{archive::Archive, measures};
+use crate::{archive::Archive, external::Ledger, measures};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
@@ -11,7 +11,7 @@ use kube::{
 };
 use openmcp_api::{
     Inventory,
-    inventory::{DeletionPolicy, Entry as Row, InventorySpec, Owner},
+    inventory::{DeletionPolicy, Entry as Row, External, InventorySpec, Owner},
     keys::{finalizers, labels},
 };
 use openmcp_reconcile::{
@@ -159,6 +159,7 @@ impl Inventories {
         let api = self.api(&namespace);
         let mut bare = inventory.clone();
         bare.spec.entries.clear();
+        bare.spec.externals.clear();
         bare.finalizers_mut()
             .retain(|finalizer| finalizer != finalizers::INVENTORY);
         let slot = (namespace.clone(), name.clone());
@@ -243,17 +244,48 @@ impl Record<'_> {
 impl Store for Record<'_> {
     async fn save(&self, entries: Vec<Entry>) -> Result<(), Fault> {
         let rows = entries.iter().map(to_row).collect();
+        self.write(|spec| spec.entries = rows).await
+    }
+}
+
+impl Ledger for Record<'_> {
+    fn externals(&self) -> Vec<External> {
+        self.stored()
+            .map(|stored| stored.spec.externals.clone())
+            .unwrap_or_default()
+    }
+
+    async fn save_externals(&self, externals: Vec<External>) -> Result<(), Fault> {
+        let told = externals.clone();
+        self.write(|spec| spec.externals = externals).await?;
+        // A definition of an older runtime would drop the field without a word, and a creation would be lost.
+        match self.externals() == told {
+            true => Ok(()),
+            false => Err(Fault::bug(
+                "the Inventory definition knows no externals: run the provider's init",
+            )),
+        }
+    }
+}
+
+impl Record<'_> {
+    /// Changes what is stored, with the resourceVersion of what was read.
+    async fn write(&self, change: impl FnOnce(&mut InventorySpec)) -> Result<(), Fault> {
         let api = self.inventories.api(&self.namespace);
         let stored = self.stored();
         let slot = (self.namespace.clone(), self.name.clone());
         let saved = match stored {
             Some(stored) => {
                 let mut next = Inventory::clone(&stored);
-                next.spec.entries = rows;
+                change(&mut next.spec);
                 next.metadata.managed_fields = None;
                 api.replace(&self.name, &PostParams::default(), &next).await
             }
-            None => api.create(&PostParams::default(), &self.new_object(rows)).await,
+            None => {
+                let mut first = self.new_object();
+                change(&mut first.spec);
+                api.create(&PostParams::default(), &first).await
+            }
         };
         match saved {
             Ok(saved) => {
@@ -274,14 +306,12 @@ impl Store for Record<'_> {
             }
         }
     }
-}
 
-impl Record<'_> {
-    fn new_object(&self, entries: Vec<Row>) -> Inventory {
+    fn new_object(&self) -> Inventory {
         let spec = InventorySpec {
             owner: self.owner.clone(),
             provider: self.inventories.provider.clone(),
-            entries,
+            ..InventorySpec::default()
         };
         let provider = openmcp_api::names::label_value(&self.inventories.provider);
         Inventory {

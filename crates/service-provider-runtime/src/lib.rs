@@ -64,6 +64,7 @@ mod contained;
 mod deletion;
 mod dependents;
 mod desired;
+mod external;
 mod fanout;
 mod identity;
 mod inputs;
@@ -85,6 +86,7 @@ mod world;
 
 pub use cli::main;
 pub use desired::{Desired, Object, Wait};
+pub use external::{ExternalFault, ExternalResource, ExternalService, Externals, Observation, Removal};
 pub use identity::WorkloadIdentity;
 pub use inputs::{Inputs, Invalid};
 pub use openmcp_reconcile::children::{Adoption, Health, Mode, Wave};
