@@ -51,6 +51,10 @@ pub struct InventorySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub externals: Vec<External>,
+    /// The values that were generated for it, or are about to be. Each is in a Secret beside this object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub values: Vec<Value>,
 }
 
 /// The service object on the onboarding cluster that an Inventory belongs to.
@@ -131,6 +135,21 @@ pub struct External {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub name: Option<String>,
+}
+
+/// One generated value.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Value {
+    /// The provider's name for it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The Secret that holds it.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: String,
+    /// The UID of the Secret that was made. Absent until one is known to exist; then the value is never made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub uid: Option<String>,
 }
 
 /// What becomes of an object when it is no longer wanted.

@@ -14,6 +14,7 @@ use crate::{
     pipeline::mark,
     provider::ServiceProvider,
     stop::Stop,
+    values,
     world::World,
 };
 use openmcp_api::{Inventory as Stored, names};
@@ -114,6 +115,7 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
     if policy != Policy::Orphan {
         // Last: nothing on a cluster uses them any more.
         externals::remove(world, owner, &record, &mark.value, receipt.as_mut()).await?;
+        values::remove(world, owner, &record).await?;
     }
     match record.stored() {
         Some(stored) => Ok(world.inventories.remove(&stored).await?),

@@ -1,5 +1,5 @@
 //! What a provider answers: objects, each with how it is kept, and what it is waiting for.
-use crate::{external::External, identity::WorkloadIdentity, inputs::Invalid};
+use crate::{external::External, identity::WorkloadIdentity, inputs::Invalid, values::Ask};
 use openmcp_reconcile::children::{Adoption, Mode, Wanted, Wave};
 use serde::Serialize;
 use serde_json::Value;
@@ -38,6 +38,9 @@ pub struct Desired {
     pub(crate) objects: Vec<Object>,
     pub(crate) identities: Vec<WorkloadIdentity>,
     pub(crate) externals: Vec<External>,
+    /// Values to be made, and what is wrong with those that were made.
+    pub(crate) asks: Vec<Ask>,
+    pub(crate) lost: Vec<String>,
     pub(crate) waiting: Vec<Wait>,
 }
 

@@ -82,6 +82,7 @@ mod setup;
 mod singles;
 mod status;
 mod stop;
+mod values;
 mod world;
 
 pub use cli::main;
@@ -94,3 +95,4 @@ pub use process::Process;
 pub use provider::{
     Access, LiveView, ProviderConfig, ServiceApi, ServiceProvider, ServiceStatus, kstatus, rules,
 };
+pub use values::{Generate, Generated};

@@ -114,6 +114,7 @@ pub struct ServiceStatus {
 pub struct Access {
     pub(crate) mcp: Vec<PolicyRule>,
     pub(crate) workload: Option<Vec<PolicyRule>>,
+    pub(crate) generates: bool,
 }
 
 impl Access {
@@ -122,6 +123,7 @@ impl Access {
         Self {
             mcp: rules.into_iter().collect(),
             workload: None,
+            generates: false,
         }
     }
 
@@ -129,6 +131,13 @@ impl Access {
     #[must_use]
     pub fn workload(mut self, rules: impl IntoIterator<Item = PolicyRule>) -> Self {
         self.workload = Some(rules.into_iter().collect());
+        self
+    }
+
+    /// The right to make Secrets on the platform, for [`Inputs::generated`].
+    #[must_use]
+    pub fn generated_values(mut self) -> Self {
+        self.generates = true;
         self
     }
 }

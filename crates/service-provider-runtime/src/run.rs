@@ -154,6 +154,7 @@ fn build<P: ServiceProvider>(
     let credentials = Credentials::watch(
         client.clone(),
         secret,
+        names.provider,
         handle.clone(),
         dependents.clone(),
         shutdown.clone(),

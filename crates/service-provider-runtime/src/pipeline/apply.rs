@@ -8,6 +8,7 @@ use crate::{
     inventories::Record,
     provider::{LiveView, ServiceProvider},
     stop::Stop,
+    values,
     world::World,
 };
 use kube::ResourceExt;
@@ -118,6 +119,10 @@ pub(super) async fn apply<P: ServiceProvider>(
     tell(world, owner.key, object, &report);
     let health = health(world, owner.key, &report).await;
     drop(inventory);
+    let (made, unmade) = match values::ensure(world, owner, &record, &desired.asks).await {
+        Ok(again) => (again, None),
+        Err(fault) => (None, Some(fault)),
+    };
     // Nothing of them can be in the way of what is repaired on clusters.
     let externals = externals(world, owner.key, object, &record, &desired, &report).await;
     Ok(Applied {
@@ -132,8 +137,10 @@ pub(super) async fn apply<P: ServiceProvider>(
             .map(|failure| failure.fault)
             .chain(elsewhere.err())
             .chain(externals.failures)
+            .chain(unmade)
+            .chain(desired.lost.into_iter().map(values::lost))
             .collect(),
-        wake: [report.wake, externals.wake].into_iter().flatten().min(),
+        wake: [report.wake, externals.wake, made].into_iter().flatten().min(),
     })
 }
 

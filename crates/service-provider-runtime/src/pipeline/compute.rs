@@ -7,6 +7,7 @@ use crate::{
     inputs::{Inputs, Invalid},
     provider::ServiceProvider,
     stop::Stop,
+    values::{self, Known},
     world::World,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -46,11 +47,12 @@ pub(super) async fn desired<P: ServiceProvider>(
     config: &Arc<P::Config>,
 ) -> Result<Desired, ComputeError> {
     let recorded = recorded(world, key, object.uid()).await?;
+    let known = Arc::new(values::known(world, key, recorded.as_deref()).await?);
     loop {
-        let recorded = recorded.clone();
+        let (recorded, known) = (recorded.clone(), known.clone());
         let (world, of, object, config) = (world.clone(), key.clone(), object.clone(), config.clone());
         let contained = world.contained.clone();
-        let asked = move || ask(&world, &of, &object, &config, recorded.as_deref());
+        let asked = move || ask(&world, &of, &object, &config, recorded.as_deref(), &known);
         let (asked, unread) = contained.call(key, "desired", asked).await?;
         if unread.is_empty() {
             return Ok(asked?);
@@ -61,13 +63,14 @@ pub(super) async fn desired<P: ServiceProvider>(
     }
 }
 
-/// What is recorded of what a provider may ask for: the names that back ends gave.
+/// What is recorded of what a provider may ask for: the names that back ends gave, and the values
+/// that were generated.
 async fn recorded<P: ServiceProvider>(
     world: &World<P>,
     key: &Key,
     uid: Option<String>,
 ) -> Result<Option<Arc<Inventory>>, Fault> {
-    if world.backends.is_empty() {
+    if world.backends.is_empty() && !world.provider.access().generates {
         return Ok(None);
     }
     let name = names::inventory(world.names.provider, world.names.kind, &key.name);
@@ -101,6 +104,7 @@ fn ask<P: ServiceProvider>(
     object: &P::Api,
     config: &P::Config,
     recorded: Option<&Inventory>,
+    values: &Known,
 ) -> (Result<Desired, Invalid>, Vec<Store<ConfigMap>>) {
     let unread: RefCell<Vec<Store<ConfigMap>>> = RefCell::default();
     let inputs = Inputs {
@@ -109,10 +113,15 @@ fn ask<P: ServiceProvider>(
         workload_namespace: &workload_namespace(world.names.provider, &key.namespace, &key.name),
         config_maps: &|name| read_config_map(world, key, name, &unread),
         recorded,
+        values,
+        asks: RefCell::default(),
+        lost: RefCell::default(),
         waits: RefCell::default(),
     };
     let asked = world.provider.desired(&inputs).map(|mut desired| {
         desired.waiting.extend(inputs.waits.take());
+        desired.asks = inputs.asks.take();
+        desired.lost = inputs.lost.take();
         desired
     });
     drop(inputs);

@@ -176,6 +176,9 @@ async fn recorded<P: ServiceProvider>(
             entry.kind, entry.name, entry.cluster
         ));
     }
+    for row in &stored.spec.values {
+        lines.push(format!("  generated value {} in Secret {}", row.name, row.secret));
+    }
     for row in &stored.spec.externals {
         let name = row.name.as_deref().unwrap_or("no name known yet");
         lines.push(format!(
