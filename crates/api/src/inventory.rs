@@ -47,6 +47,14 @@ pub struct InventorySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1500), extend("x-kubernetes-list-type" = "atomic"))]
     pub entries: Vec<Entry>,
+    /// What it made, or is about to make, in back ends that are not Kubernetes. Written before each creation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub externals: Vec<External>,
+    /// The values that were generated for it, or are about to be. Each is in a Secret beside this object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub values: Vec<Value>,
 }
 
 /// The service object on the onboarding cluster that an Inventory belongs to.
@@ -109,6 +117,39 @@ pub struct Entry {
     pub live_digest: Option<String>,
     /// What becomes of the object when it is no longer wanted.
     pub policy: DeletionPolicy,
+}
+
+/// One resource in a back end that is not Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct External {
+    /// The back end, by the provider's name for it.
+    #[schemars(length(min = 1, max = 63))]
+    pub backend: String,
+    /// Which of the service object's resources there, by the provider's name for it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// Marks what is created, and is written before that: a creation whose answer was lost is found by it.
+    #[schemars(length(min = 1, max = 128))]
+    pub nonce: String,
+    /// What the back end calls it. Absent until a creation was answered or found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub name: Option<String>,
+}
+
+/// One generated value.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Value {
+    /// The provider's name for it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The Secret that holds it.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: String,
+    /// The UID of the Secret that was made. Absent until one is known to exist; then the value is never made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub uid: Option<String>,
 }
 
 /// What becomes of an object when it is no longer wanted.

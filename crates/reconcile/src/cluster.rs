@@ -23,6 +23,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::Mutex;
 use transport::{Swappable, Transport};
 
+pub use breaker::Breaker;
 pub(crate) use breaker::Fare;
 pub(crate) use dial::Tcp;
 pub use dial::{Dial, Reply, Wire};

@@ -35,6 +35,12 @@ impl Environment {
         environment
     }
 
+    /// Whether this process may change anything now: it leads, or need not. Requests to API servers are held back
+    /// without it; effects elsewhere have to ask.
+    pub fn may_write(&self) -> bool {
+        self.gate.is_open()
+    }
+
     /// The wall clock: for what people read and for expiry dates, never for leadership.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
@@ -68,7 +74,7 @@ pub fn seed_this_thread(seed: u64) {
 }
 
 /// Uniform in 0..1, for jitter.
-pub(crate) fn chance() -> f64 {
+pub fn chance() -> f64 {
     SEEDED.with_borrow_mut(|seeded| {
         seeded
             .as_mut()

@@ -106,7 +106,7 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
         return Err(MainError::NoName);
     }
     if cli.command == Command::Rbac {
-        print!("{}", rbac::manifest::<P>(&cli.provider_name)?);
+        print!("{}", rbac::manifest::<P>(&cli.provider_name, &provider.access())?);
         return Ok(());
     }
     start_log(match cli.command {

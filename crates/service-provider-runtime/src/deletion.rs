@@ -5,6 +5,7 @@
 //! still runs, for it may hold finalizers; then workloads, credentials, configuration, namespaces; then the access;
 //! then the Inventory. Each pass goes as far as it can, and starts from what is recorded: a restart loses nothing.
 mod domain;
+mod externals;
 mod policy;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     pipeline::mark,
     provider::ServiceProvider,
     stop::Stop,
+    values,
     world::World,
 };
 use openmcp_api::{Inventory as Stored, names};
@@ -110,6 +112,11 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
         Policy::Force => scene.delete(&mut inventory, receipt.as_mut()).await?,
     }
     drop(inventory);
+    if policy != Policy::Orphan {
+        // Last: nothing on a cluster uses them any more.
+        externals::remove(world, owner, &record, &mark.value, receipt.as_mut()).await?;
+        values::remove(world, owner, &record).await?;
+    }
     match record.stored() {
         Some(stored) => Ok(world.inventories.remove(&stored).await?),
         None => Ok(()),

@@ -28,6 +28,8 @@ struct Edges {
 /// Most objects have one reader, some have all.
 enum Readers {
     One(Arc<Key>),
+    /// Boxed, so that the many with one reader stay small.
+    #[allow(clippy::box_collection)]
     Many(Box<HashSet<Arc<Key>>>),
 }
 

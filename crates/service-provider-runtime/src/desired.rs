@@ -1,5 +1,5 @@
 //! What a provider answers: objects, each with how it is kept, and what it is waiting for.
-use crate::{identity::WorkloadIdentity, inputs::Invalid};
+use crate::{external::External, identity::WorkloadIdentity, inputs::Invalid, values::Ask};
 use openmcp_reconcile::children::{Adoption, Mode, Wanted, Wave};
 use serde::Serialize;
 use serde_json::Value;
@@ -37,6 +37,10 @@ pub struct Wait {
 pub struct Desired {
     pub(crate) objects: Vec<Object>,
     pub(crate) identities: Vec<WorkloadIdentity>,
+    pub(crate) externals: Vec<External>,
+    /// Values to be made, and what is wrong with those that were made.
+    pub(crate) asks: Vec<Ask>,
+    pub(crate) lost: Vec<String>,
     pub(crate) waiting: Vec<Wait>,
 }
 
@@ -74,6 +78,22 @@ impl Desired {
     /// Secret on the workload cluster, kept fresh.
     pub fn identity(&mut self, identity: &WorkloadIdentity) {
         self.identities.push(identity.clone());
+    }
+
+    /// A resource in a back end that is not Kubernetes: `backend` as in
+    /// [`ServiceProvider::externals`](crate::ServiceProvider::externals), `key` is the provider's name for it among
+    /// those of this service object. Both must stay what they are: another key is another resource.
+    pub fn external(
+        &mut self,
+        backend: &'static str,
+        key: impl Into<String>,
+        spec: impl Serialize,
+    ) -> Result<(), Invalid> {
+        let spec =
+            serde_json::to_value(spec).map_err(|error| Invalid::new("InvalidObject", error.to_string()))?;
+        let key = key.into();
+        self.externals.push(External { backend, key, spec });
+        Ok(())
     }
 
     /// Not everything can be told yet.

@@ -1,8 +1,14 @@
 //! What a provider may read: the service object, the ProviderConfig, ConfigMaps of the platform.
 //!
 //! Reading registers the watch: the provider is asked again when what it read changes.
-use crate::{desired::Wait, identity::WorkloadIdentity, provider::ServiceProvider};
+use crate::{
+    desired::Wait,
+    identity::WorkloadIdentity,
+    provider::ServiceProvider,
+    values::{Ask, Generate, Generated, Known},
+};
 use k8s_openapi::api::core::v1::ConfigMap;
+use openmcp_api::Inventory;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{cell::RefCell, fmt, sync::Arc};
@@ -41,6 +47,10 @@ pub struct Inputs<'a, P: ServiceProvider> {
     pub(crate) config: &'a P::Config,
     pub(crate) workload_namespace: &'a str,
     pub(crate) config_maps: ReadConfigMap<'a>,
+    pub(crate) recorded: Option<&'a Inventory>,
+    pub(crate) values: &'a Known,
+    pub(crate) asks: RefCell<Vec<Ask>>,
+    pub(crate) lost: RefCell<Vec<String>>,
     pub(crate) waits: RefCell<Vec<Wait>>,
 }
 
@@ -92,6 +102,45 @@ impl<P: ServiceProvider> Inputs<'_, P> {
             }
         }
         Ok(objects)
+    }
+
+    /// What a back end calls a resource of this service object (see [`crate::Desired::external`]), for objects that
+    /// refer to it. Where it was not made yet the service waits for it, and must desire it.
+    pub fn external_name(&self, backend: &str, key: &str) -> Option<&str> {
+        let rows = self.recorded.iter().flat_map(|it| &it.spec.externals);
+        let mut named = rows.filter(|row| row.backend == backend && row.key == key);
+        let name = named.find_map(|row| row.name.as_deref());
+        if name.is_none() {
+            let (on, why) = (format!("{backend} {key}"), "it was not created yet".to_owned());
+            self.waits.borrow_mut().push(Wait { on, why });
+        }
+        name
+    }
+
+    /// A password or a key of this service object, made once and kept until the service object is gone. Needs
+    /// [`Access::generated_values`](crate::Access::generated_values). Where it was not made yet the service waits for
+    /// it, and the provider is asked again at once. It belongs into a Secret or an
+    /// [external resource](crate::Desired::external), and nowhere else.
+    ///
+    /// A value whose Secret somebody deleted is not made anew, since that would change a password under a running
+    /// service: the service object says so, what uses the value stays, and a platform owner decides.
+    pub fn generated(&self, name: &str, how: Generate) -> Option<Generated> {
+        let on = format!("generated value {name}");
+        let why = match self.values.get(name) {
+            Some(Ok(value)) => return Some(value.clone()),
+            Some(Err(why)) => {
+                self.lost.borrow_mut().push(why.clone());
+                "it is lost"
+            }
+            None => {
+                let name = name.to_owned();
+                self.asks.borrow_mut().push(Ask { name, how });
+                "it is being made"
+            }
+        };
+        let why = why.to_owned();
+        self.waits.borrow_mut().push(Wait { on, why });
+        None
     }
 
     /// An identity on the tenant's ControlPlane for a workload: the ServiceAccount `name` in `namespace` there.

@@ -2,7 +2,9 @@
 //!
 //! This process is the only writer. Each write bears the resourceVersion of what was read, so that a second writer
 //! is noticed, and what was written counts until the watch has caught up.
-use crate::{archive::Archive, measures};
+mod rows;
+
+use crate::{archive::Archive, external::Ledger, measures};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
@@ -11,16 +13,15 @@ use kube::{
 };
 use openmcp_api::{
     Inventory,
-    inventory::{DeletionPolicy, Entry as Row, InventorySpec, Owner},
+    inventory::{External, InventorySpec, Owner, Value},
     keys::{finalizers, labels},
 };
 use openmcp_reconcile::{
     Fault,
-    children::Wave,
-    digest::Digest,
-    inventory::{Entry, Id, Store},
+    inventory::{Entry, Store},
     watch::Change,
 };
+use rows::{to_entry, to_row};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -159,6 +160,8 @@ impl Inventories {
         let api = self.api(&namespace);
         let mut bare = inventory.clone();
         bare.spec.entries.clear();
+        bare.spec.externals.clear();
+        bare.spec.values.clear();
         bare.finalizers_mut()
             .retain(|finalizer| finalizer != finalizers::INVENTORY);
         let slot = (namespace.clone(), name.clone());
@@ -243,17 +246,55 @@ impl Record<'_> {
 impl Store for Record<'_> {
     async fn save(&self, entries: Vec<Entry>) -> Result<(), Fault> {
         let rows = entries.iter().map(to_row).collect();
+        self.write(|spec| spec.entries = rows).await
+    }
+}
+
+impl Ledger for Record<'_> {
+    fn externals(&self) -> Vec<External> {
+        self.stored()
+            .map(|stored| stored.spec.externals.clone())
+            .unwrap_or_default()
+    }
+
+    async fn save_externals(&self, externals: Vec<External>) -> Result<(), Fault> {
+        self.write(|spec| spec.externals = externals).await
+    }
+}
+
+impl Record<'_> {
+    /// The UID of the service object.
+    pub(crate) fn owner_uid(&self) -> &str {
+        &self.owner.uid
+    }
+
+    /// The generated values.
+    pub(crate) fn values(&self) -> Vec<Value> {
+        self.stored()
+            .map(|stored| stored.spec.values.clone())
+            .unwrap_or_default()
+    }
+
+    /// Replaces the generated values, if they differ.
+    pub(crate) async fn save_values(&self, values: Vec<Value>) -> Result<(), Fault> {
+        match self.values() == values {
+            true => Ok(()),
+            false => self.write(|spec| spec.values = values).await,
+        }
+    }
+
+    /// Changes what is stored, with the resourceVersion of what was read.
+    async fn write(&self, change: impl FnOnce(&mut InventorySpec)) -> Result<(), Fault> {
         let api = self.inventories.api(&self.namespace);
         let stored = self.stored();
         let slot = (self.namespace.clone(), self.name.clone());
+        let known = |spec: &InventorySpec| (spec.externals.len(), spec.values.len());
+        let mut next = stored.as_deref().cloned().unwrap_or_else(|| self.new_object());
+        change(&mut next.spec);
+        next.metadata.managed_fields = None;
         let saved = match stored {
-            Some(stored) => {
-                let mut next = Inventory::clone(&stored);
-                next.spec.entries = rows;
-                next.metadata.managed_fields = None;
-                api.replace(&self.name, &PostParams::default(), &next).await
-            }
-            None => api.create(&PostParams::default(), &self.new_object(rows)).await,
+            Some(_) => api.replace(&self.name, &PostParams::default(), &next).await,
+            None => api.create(&PostParams::default(), &next).await,
         };
         match saved {
             Ok(saved) => {
@@ -261,8 +302,14 @@ impl Store for Record<'_> {
                 self.inventories
                     .written()
                     .insert(slot, Last::Wrote(saved.clone()));
-                *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
-                Ok(())
+                *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved.clone());
+                // A definition of an older runtime drops fields without a word, and what they list would be lost.
+                match known(&saved.spec) == known(&next.spec) {
+                    true => Ok(()),
+                    false => Err(Fault::bug(
+                        "the Inventory definition is too old: run the provider's init",
+                    )),
+                }
             }
             Err(error) => {
                 // Whatever happened: what is stored now is not known.
@@ -274,14 +321,12 @@ impl Store for Record<'_> {
             }
         }
     }
-}
 
-impl Record<'_> {
-    fn new_object(&self, entries: Vec<Row>) -> Inventory {
+    fn new_object(&self) -> Inventory {
         let spec = InventorySpec {
             owner: self.owner.clone(),
             provider: self.inventories.provider.clone(),
-            entries,
+            ..InventorySpec::default()
         };
         let provider = openmcp_api::names::label_value(&self.inventories.provider);
         Inventory {
@@ -294,75 +339,5 @@ impl Record<'_> {
             },
             spec,
         }
-    }
-}
-
-const WAVES: [Wave; 5] = Wave::ALL;
-
-fn to_entry(row: &Row) -> Option<Entry> {
-    let parse = |text: &Option<String>| text.as_deref().and_then(Digest::parse);
-    Some(Entry {
-        id: Id {
-            cluster: row.cluster.clone(),
-            group: row.group.clone(),
-            kind: row.kind.clone(),
-            namespace: row.namespace.clone().unwrap_or_default(),
-            name: row.name.clone(),
-        },
-        version: row.version.clone(),
-        uid: row.uid.clone(),
-        wave: *WAVES
-            .get(usize::try_from(row.wave).ok()?)
-            .unwrap_or(&Wave::Config),
-        desired: parse(&row.desired_hash),
-        live: parse(&row.live_digest),
-        orphan: row.policy == DeletionPolicy::Orphan,
-    })
-}
-
-fn to_row(entry: &Entry) -> Row {
-    let wave = WAVES
-        .iter()
-        .position(|wave| *wave == entry.wave)
-        .unwrap_or_default();
-    Row {
-        cluster: entry.id.cluster.clone(),
-        group: entry.id.group.clone(),
-        version: entry.version.clone(),
-        kind: entry.id.kind.clone(),
-        namespace: Some(entry.id.namespace.clone()).filter(|namespace| !namespace.is_empty()),
-        name: entry.id.name.clone(),
-        uid: entry.uid.clone(),
-        wave: i32::try_from(wave).unwrap_or_default(),
-        desired_hash: entry.desired.map(|digest| digest.to_string()),
-        live_digest: entry.live.map(|digest| digest.to_string()),
-        policy: if entry.orphan {
-            DeletionPolicy::Orphan
-        } else {
-            DeletionPolicy::Delete
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_survives_its_storage() {
-        let row = Row {
-            cluster: "mcp/mcp--x/mcp-y".into(),
-            group: "apps".into(),
-            version: "v1".into(),
-            kind: "Deployment".into(),
-            namespace: Some("a".into()),
-            name: "kro".into(),
-            uid: Some("1".into()),
-            wave: 3,
-            desired_hash: Some(format!("x1:{:032x}", 7)),
-            live_digest: None,
-            policy: DeletionPolicy::Orphan,
-        };
-        assert_eq!(to_entry(&row).map(|entry| to_row(&entry)), Some(row));
     }
 }

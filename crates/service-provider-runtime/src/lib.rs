@@ -64,6 +64,7 @@ mod contained;
 mod deletion;
 mod dependents;
 mod desired;
+mod external;
 mod fanout;
 mod identity;
 mod inputs;
@@ -81,10 +82,12 @@ mod setup;
 mod singles;
 mod status;
 mod stop;
+mod values;
 mod world;
 
 pub use cli::main;
 pub use desired::{Desired, Object, Wait};
+pub use external::{ExternalFault, ExternalResource, ExternalService, Externals, Observation, Removal};
 pub use identity::WorkloadIdentity;
 pub use inputs::{Inputs, Invalid};
 pub use openmcp_reconcile::children::{Adoption, Health, Mode, Wave};
@@ -92,3 +95,4 @@ pub use process::Process;
 pub use provider::{
     Access, LiveView, ProviderConfig, ServiceApi, ServiceProvider, ServiceStatus, kstatus, rules,
 };
+pub use values::{Generate, Generated};

@@ -1,6 +1,7 @@
 //! The traits that a provider implements, and the types in them.
 use crate::{
     desired::Desired,
+    external::Externals,
     inputs::{Inputs, Invalid},
 };
 use k8s_openapi::{api::rbac::v1::PolicyRule, apimachinery::pkg::apis::meta::v1::Condition};
@@ -32,6 +33,11 @@ pub trait ServiceProvider: Send + Sync + 'static {
     fn desired(&self, cx: &Inputs<'_, Self>) -> Result<Desired, Invalid>
     where
         Self: Sized;
+
+    /// The back ends of [`Desired::external`]. None by default. Asked once, when the process starts.
+    fn externals(&self) -> Externals {
+        Externals::new()
+    }
 
     /// The health of the service, from its live objects. By default all of them must be ready.
     fn health(&self, live: &LiveView<'_>) -> Health {
@@ -108,6 +114,7 @@ pub struct ServiceStatus {
 pub struct Access {
     pub(crate) mcp: Vec<PolicyRule>,
     pub(crate) workload: Option<Vec<PolicyRule>>,
+    pub(crate) generates: bool,
 }
 
 impl Access {
@@ -116,6 +123,7 @@ impl Access {
         Self {
             mcp: rules.into_iter().collect(),
             workload: None,
+            generates: false,
         }
     }
 
@@ -123,6 +131,13 @@ impl Access {
     #[must_use]
     pub fn workload(mut self, rules: impl IntoIterator<Item = PolicyRule>) -> Self {
         self.workload = Some(rules.into_iter().collect());
+        self
+    }
+
+    /// The right to make Secrets on the platform, for [`Inputs::generated`].
+    #[must_use]
+    pub fn generated_values(mut self) -> Self {
+        self.generates = true;
         self
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     archive::{self, Archive},
     contained::Contained,
     dependents::Dependents,
+    external::{Calls, Looks},
     fanout::FanOut,
     inventories::Inventories,
     onboarding::{self, Onboarding},
@@ -153,6 +154,7 @@ fn build<P: ServiceProvider>(
     let credentials = Credentials::watch(
         client.clone(),
         secret,
+        names.provider,
         handle.clone(),
         dependents.clone(),
         shutdown.clone(),
@@ -194,6 +196,8 @@ fn build<P: ServiceProvider>(
         handle,
         statuses,
         contained: Contained::default(),
+        backends: Calls::new(provider.externals(), platform.environment().clone()),
+        looks: Looks::default(),
         provider,
         names,
     }

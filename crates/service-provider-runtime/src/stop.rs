@@ -2,6 +2,9 @@
 use crate::inputs::Invalid;
 use openmcp_reconcile::{Fault, fault::Class};
 
+/// The reason of a deletion in a back end that somebody has to make possible.
+pub(crate) const BLOCKED: &str = "ExternalBlocked";
+
 /// What a step cannot go past.
 #[derive(Debug, Clone)]
 pub(crate) enum Stop {
@@ -49,9 +52,10 @@ impl Stop {
 }
 
 /// Whether trying again alone does not help. A foreign object in the way is tried again, for nobody tells when it goes;
-/// but a person has to remove it.
+/// but a person has to remove it. So it is with what blocks a back end.
 pub(crate) fn needs_somebody(fault: &Fault) -> bool {
-    matches!(fault.class, Class::Invalid | Class::Denied | Class::Bug) || fault.reason == "ForeignObject"
+    matches!(fault.class, Class::Invalid | Class::Denied | Class::Bug)
+        || matches!(fault.reason, "ForeignObject" | BLOCKED)
 }
 
 impl From<Fault> for Stop {

@@ -4,6 +4,7 @@ use crate::{
     archive::{Archive, Packed},
     contained::Contained,
     dependents::Dependents,
+    external::{self, Calls, Looks},
     inventories::Inventories,
     provider::{ServiceApi, ServiceProvider, ServiceStatus},
     singles::Singles,
@@ -107,6 +108,8 @@ pub(crate) struct Presence {
 pub(crate) struct World<P: ServiceProvider> {
     pub(crate) provider: P,
     pub(crate) contained: Contained,
+    pub(crate) backends: Calls,
+    pub(crate) looks: Looks,
     pub(crate) names: Names,
     pub(crate) requests: Requests,
     pub(crate) inventories: Inventories,
@@ -159,6 +162,22 @@ impl<P: ServiceProvider> World<P> {
         self.recorder.publish(regarding, note);
     }
 
+    /// What the steps about the resources in back ends share.
+    pub(crate) fn externals<'a, L>(
+        &'a self,
+        key: &'a Key,
+        uid: &'a str,
+        ledger: &'a L,
+    ) -> external::Scene<'a, L> {
+        external::Scene {
+            calls: &self.backends,
+            looks: &self.looks,
+            ledger,
+            key,
+            uid,
+        }
+    }
+
     /// Everything about a service object that is gone is forgotten; what nobody reads any more is closed.
     pub(crate) fn forget(&self, key: &Key) {
         self.engine.forget(key);
@@ -167,6 +186,7 @@ impl<P: ServiceProvider> World<P> {
             self.config_maps.close(source);
         }
         self.statuses.forget(key);
+        self.looks.forget(key);
         self.handle.forget(key);
     }
 }

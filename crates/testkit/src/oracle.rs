@@ -10,7 +10,7 @@
 //! | I8 observedGeneration | it never falls, and never is ahead of the generation |
 //! | I9 counts | the simulator compares tasks and watches where the end is the beginning |
 //!
-//! I3 concerns back ends that are not Kubernetes; I7 is judged by the test of the lease.
+//! I3 concerns back ends that are not Kubernetes: `tests/external.rs` judges it; I7 is judged by the test of the lease.
 use crate::{
     World,
     server::{Change, Entry, Place},
@@ -215,6 +215,9 @@ fn timeless(place: &Place, object: &Value) -> Value {
         "secrets" => object["data"] = json!("<hidden>"),
         "inventories" => {
             object["spec"]["owner"]["uid"] = json!("<uid>");
+            for external in object["spec"]["externals"].as_array_mut().into_iter().flatten() {
+                external["nonce"] = json!("<nonce>");
+            }
             for entry in object["spec"]["entries"].as_array_mut().into_iter().flatten() {
                 for field in ["uid", "desiredHash", "liveDigest"] {
                     if !entry[field].is_null() {

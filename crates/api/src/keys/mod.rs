@@ -27,6 +27,14 @@ pub mod secrets {
     pub const TOKEN: &str = "token";
 }
 
+/// The Secret of a generated value, beside an Inventory.
+pub mod generated {
+    /// Its type.
+    pub const TYPE: &str = "runtime.openmcp.cloud/generated";
+    /// Its key.
+    pub const VALUE: &str = "value";
+}
+
 /// Environment variables that the operator sets in a provider's containers. `spec.env` may not name one of them.
 pub mod env {
     pub const POD_NAME: &str = "POD_NAME";

@@ -11,7 +11,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Times are durations since any fixed start; jitter is uniform in 0..1.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub struct Breaker {
     /// Requests in a row without an answer.
     failures: u32,
     answered: bool,
@@ -42,7 +42,7 @@ impl Fare {
 
 impl Breaker {
     /// Whether a request may be sent now; else how long to wait before asking again.
-    pub(super) fn admit(&mut self, now: Duration) -> Result<(), Duration> {
+    pub fn admit(&mut self, now: Duration) -> Result<(), Duration> {
         match self.until {
             Some(until) if now < until => Err(until - now),
             Some(_) => {
@@ -55,7 +55,7 @@ impl Breaker {
     }
 
     /// A request was answered.
-    pub(super) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         *self = Self {
             answered: true,
             ..Self::default()
@@ -63,7 +63,7 @@ impl Breaker {
     }
 
     /// A request was not answered.
-    pub(super) fn failed(&mut self, now: Duration, jitter: f64) {
+    pub fn failed(&mut self, now: Duration, jitter: f64) {
         self.failures = self.failures.saturating_add(1);
         if let Some(over) = self.failures.checked_sub(FAILURES) {
             let pause = FIRST_PAUSE.saturating_mul(1 << over.min(10)).min(LAST_PAUSE);

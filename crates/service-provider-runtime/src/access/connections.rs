@@ -4,6 +4,7 @@ use super::{ClusterName, Credentials};
 use crate::{
     dependents::{Dependents, Source},
     stop::Stop,
+    values::Generated,
 };
 use kube::config::Kubeconfig;
 use openmcp_reconcile::{Environment, Fault, Key, children::Cluster, cluster::Connection, digest::Digest};
@@ -81,6 +82,11 @@ impl Connections {
     /// Waits until it is known which Secrets there are.
     pub(crate) async fn synced(&self) {
         self.credentials.synced().await;
+    }
+
+    /// The value in a Secret that was generated here, and the UID of its owner.
+    pub(crate) fn generated(&self, namespace: &str, secret: &str) -> Option<(String, Generated)> {
+        self.credentials.generated(namespace, secret)
     }
 
     /// The cluster that the kubeconfig in a Secret leads to.

@@ -1,6 +1,10 @@
 //! Which Secrets of the platform hold a kubeconfig, and when it changes: one watch for all of them, which keeps of a
-//! Secret nothing but a fingerprint. The kubeconfig itself is read when a connection is made of it.
-use crate::dependents::Dependents;
+//! Secret nothing but a fingerprint. The kubeconfig itself is read when a connection is made of it. What this provider
+//! generated is kept as it is, for it is asked for in every pass.
+use crate::{
+    dependents::Dependents,
+    values::{self, Generated},
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, runtime::watcher};
 use openmcp_api::keys::secrets;
@@ -21,8 +25,16 @@ const OTHERS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-accou
 pub(crate) struct Credentials {
     client: kube::Client,
     digester: Digester,
-    /// Of each Secret the fingerprint of its kubeconfig, if it has one.
-    seen: Store<Option<Digest>>,
+    seen: Store<Kept>,
+}
+
+/// What is kept of a Secret.
+enum Kept {
+    Nothing,
+    /// The fingerprint of its kubeconfig.
+    Kubeconfig(Digest),
+    /// A value that was generated for an owner of ours.
+    Generated(Box<(String, Generated)>),
 }
 
 impl Credentials {
@@ -33,6 +45,7 @@ impl Credentials {
     pub(crate) fn watch(
         client: kube::Client,
         key: &str,
+        provider: &'static str,
         handle: Handle,
         dependents: Arc<Dependents>,
         shutdown: CancellationToken,
@@ -43,7 +56,12 @@ impl Credentials {
             Api::<Secret>::all(client.clone()),
             watcher::Config::default().fields(OTHERS).page_size(100),
             shutdown,
-            move |secret| kubeconfig(secret).map(|bytes| fingerprint(&reduce, &bytes)),
+            move |secret| match values::held(&secret, provider) {
+                Some(held) => Kept::Generated(Box::new(held)),
+                None => kubeconfig(secret).map_or(Kept::Nothing, |bytes| {
+                    Kept::Kubeconfig(fingerprint(&reduce, &bytes))
+                }),
+            },
             move |change| {
                 let at = change.place();
                 for key in dependents.of(Self::SECRET, at.namespace(), at.name()) {
@@ -65,7 +83,18 @@ impl Credentials {
 
     /// The fingerprint of the kubeconfig in a Secret; `None` where there is no such Secret, or no kubeconfig in it.
     pub(super) fn fingerprint(&self, namespace: &str, secret: &str) -> Option<Digest> {
-        *self.seen.get(namespace, secret)?
+        match *self.seen.get(namespace, secret)? {
+            Kept::Kubeconfig(digest) => Some(digest),
+            Kept::Nothing | Kept::Generated(_) => None,
+        }
+    }
+
+    /// The value in a Secret that was generated here, and the UID of its owner.
+    pub(super) fn generated(&self, namespace: &str, secret: &str) -> Option<(String, Generated)> {
+        match &*self.seen.get(namespace, secret)? {
+            Kept::Generated(held) => Some((**held).clone()),
+            Kept::Nothing | Kept::Kubeconfig(_) => None,
+        }
     }
 
     /// The kubeconfig in a Secret as it is now, with its fingerprint.

@@ -3,9 +3,12 @@ use crate::{
     access::{ClusterName, Owner, Reached},
     deletion,
     desired::{Desired, Role, Wait},
+    external::{self, Ensured},
     identity::{Tokens, workload_namespace},
+    inventories::Record,
     provider::{LiveView, ServiceProvider},
     stop::Stop,
+    values,
     world::World,
 };
 use kube::ResourceExt;
@@ -62,7 +65,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     world: &Arc<World<P>>,
     owner: &Owner<'_>,
     object: &P::Api,
-    desired: Desired,
+    mut desired: Desired,
     reached: Vec<Reached>,
 ) -> Result<Applied, Stop> {
     let uid = object.uid().unwrap_or_default();
@@ -71,7 +74,9 @@ pub(super) async fn apply<P: ServiceProvider>(
     let wanted = wanted(
         world,
         &home,
-        desired.objects.into_iter().map(|it| (it.role, it.wanted)),
+        std::mem::take(&mut desired.objects)
+            .into_iter()
+            .map(|it| (it.role, it.wanted)),
         &desired.identities,
         &reached,
         &mark,
@@ -113,10 +118,17 @@ pub(super) async fn apply<P: ServiceProvider>(
     let report = world.engine.converge(order, &mut inventory, &tokens).await?;
     tell(world, owner.key, object, &report);
     let health = health(world, owner.key, &report).await;
+    drop(inventory);
+    let (made, unmade) = match values::ensure(world, owner, &record, &desired.asks).await {
+        Ok(again) => (again, None),
+        Err(fault) => (None, Some(fault)),
+    };
+    // Nothing of them can be in the way of what is repaired on clusters.
+    let externals = externals(world, owner.key, object, &record, &desired, &report).await;
     Ok(Applied {
         reading: report.reading,
-        missing: report.missing,
-        complete: report.complete,
+        complete: report.complete && externals.missing.is_empty() && externals.failures.is_empty(),
+        missing: [report.missing, externals.missing].concat(),
         health,
         waiting: desired.waiting,
         failures: report
@@ -124,9 +136,46 @@ pub(super) async fn apply<P: ServiceProvider>(
             .into_iter()
             .map(|failure| failure.fault)
             .chain(elsewhere.err())
+            .chain(externals.failures)
+            .chain(unmade)
+            .chain(desired.lost.into_iter().map(values::lost))
             .collect(),
-        wake: report.wake,
+        wake: [report.wake, externals.wake, made].into_iter().flatten().min(),
     })
+}
+
+/// The resources in back ends. What is not wanted any more goes when nothing on the clusters can use it any more.
+async fn externals<P: ServiceProvider>(
+    world: &World<P>,
+    key: &Key,
+    object: &P::Api,
+    record: &Record<'_>,
+    desired: &Desired,
+    report: &Report,
+) -> Ensured {
+    let recorded = record
+        .stored()
+        .is_some_and(|stored| !stored.spec.externals.is_empty());
+    if (desired.externals.is_empty() && !recorded) || !report.reading.is_empty() {
+        return Ensured::default();
+    }
+    let uid = object.uid().unwrap_or_default();
+    let scene = world.externals(key, &uid, record);
+    let mut out = external::ensure(&scene, &desired.externals).await;
+    if out.failures.is_empty() && report.complete && desired.waiting.is_empty() {
+        external::prune(&scene, &desired.externals, &mut out).await;
+    }
+    for (reason, note) in &out.told {
+        tracing::info!(%key, "{note}");
+        world.note(
+            object,
+            *reason == "DriftRepaired",
+            reason,
+            "Reconcile",
+            note.clone(),
+        );
+    }
+    out
 }
 
 /// What is desired, in the form of the engine: on which Cluster, with our labels.

@@ -1,14 +1,18 @@
 //! Step 2: the provider's pure function, contained: whatever it does, it stops nothing else.
 use crate::{
+    access::Owner,
     contained::Broken,
     desired::Desired,
     identity::workload_namespace,
     inputs::{Inputs, Invalid},
     provider::ServiceProvider,
     stop::Stop,
+    values::{self, Known},
     world::World,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use openmcp_api::{Inventory, names};
 use openmcp_reconcile::{Fault, Key, fault::Class, watch::Store};
 use std::{cell::RefCell, sync::Arc};
 
@@ -19,12 +23,15 @@ pub(super) enum ComputeError {
     Invalid(#[from] Invalid),
     #[error(transparent)]
     Broken(#[from] Broken),
+    #[error(transparent)]
+    Unread(#[from] Fault),
 }
 
 impl From<ComputeError> for Stop {
     fn from(error: ComputeError) -> Self {
         let reason = match error {
             ComputeError::Invalid(invalid) => return invalid.into(),
+            ComputeError::Unread(fault) => return fault.into(),
             ComputeError::Broken(Broken::Panicked(..)) => "ProviderPanicked",
             ComputeError::Broken(Broken::Stuck(_)) => "ProviderStuck",
         };
@@ -39,10 +46,13 @@ pub(super) async fn desired<P: ServiceProvider>(
     object: &Arc<P::Api>,
     config: &Arc<P::Config>,
 ) -> Result<Desired, ComputeError> {
+    let recorded = recorded(world, key, object.uid()).await?;
+    let known = Arc::new(values::known(world, key, recorded.as_deref()).await?);
     loop {
+        let (recorded, known) = (recorded.clone(), known.clone());
         let (world, of, object, config) = (world.clone(), key.clone(), object.clone(), config.clone());
         let contained = world.contained.clone();
-        let asked = move || ask(&world, &of, &object, &config);
+        let asked = move || ask(&world, &of, &object, &config, recorded.as_deref(), &known);
         let (asked, unread) = contained.call(key, "desired", asked).await?;
         if unread.is_empty() {
             return Ok(asked?);
@@ -51,6 +61,21 @@ pub(super) async fn desired<P: ServiceProvider>(
             store.synced().await;
         }
     }
+}
+
+/// What is recorded of what a provider may ask for: the names that back ends gave, and the values
+/// that were generated.
+async fn recorded<P: ServiceProvider>(
+    world: &World<P>,
+    key: &Key,
+    uid: Option<String>,
+) -> Result<Option<Arc<Inventory>>, Fault> {
+    if world.backends.is_empty() && !world.provider.access().generates {
+        return Ok(None);
+    }
+    let name = names::inventory(world.names.provider, world.names.kind, &key.name);
+    let stored = world.inventories.load(&Owner::new(key).namespace, &name).await?;
+    Ok(stored.filter(|stored| Some(&stored.spec.owner.uid) == uid.as_ref()))
 }
 
 fn read_config_map<P: ServiceProvider>(
@@ -78,6 +103,8 @@ fn ask<P: ServiceProvider>(
     key: &Key,
     object: &P::Api,
     config: &P::Config,
+    recorded: Option<&Inventory>,
+    values: &Known,
 ) -> (Result<Desired, Invalid>, Vec<Store<ConfigMap>>) {
     let unread: RefCell<Vec<Store<ConfigMap>>> = RefCell::default();
     let inputs = Inputs {
@@ -85,10 +112,16 @@ fn ask<P: ServiceProvider>(
         config,
         workload_namespace: &workload_namespace(world.names.provider, &key.namespace, &key.name),
         config_maps: &|name| read_config_map(world, key, name, &unread),
+        recorded,
+        values,
+        asks: RefCell::default(),
+        lost: RefCell::default(),
         waits: RefCell::default(),
     };
     let asked = world.provider.desired(&inputs).map(|mut desired| {
         desired.waiting.extend(inputs.waits.take());
+        desired.asks = inputs.asks.take();
+        desired.lost = inputs.lost.take();
         desired
     });
     drop(inputs);

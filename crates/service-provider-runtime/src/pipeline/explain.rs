@@ -5,6 +5,7 @@ use crate::{
     access::{Owner, Reached},
     deletion,
     desired::Desired,
+    external,
     identity::workload_namespace,
     provider::ServiceProvider,
     stop::Stop,
@@ -54,11 +55,13 @@ pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key
                 desired.objects.len(),
                 desired.identities.len()
             ));
+            let backends = backends(world, &owner, &object, &desired).await?;
             lines.push("Objects: what they are, and what a pass would do about them".to_owned());
             match previews(world, &owner, &object, desired, reached).await {
                 Ok(previews) => lines.extend(previews.iter().map(preview)),
                 Err(stop) => stopped(&stop, &mut lines),
             }
+            lines.extend(backends);
         }
     }
     Ok(lines.join("\n"))
@@ -173,6 +176,16 @@ async fn recorded<P: ServiceProvider>(
             entry.kind, entry.name, entry.cluster
         ));
     }
+    for row in &stored.spec.values {
+        lines.push(format!("  generated value {} in Secret {}", row.name, row.secret));
+    }
+    for row in &stored.spec.externals {
+        let name = row.name.as_deref().unwrap_or("no name known yet");
+        lines.push(format!(
+            "  {} {}, {name}, nonce {}",
+            row.backend, row.key, row.nonce
+        ));
+    }
     Ok(())
 }
 
@@ -220,6 +233,27 @@ async fn previews<P: ServiceProvider>(
             format!("the first lists of its objects took longer than {PATIENCE:?}"),
         )),
     }
+}
+
+/// The resources in back ends, which are asked for them.
+async fn backends<P: ServiceProvider>(
+    world: &World<P>,
+    owner: &Owner<'_>,
+    object: &P::Api,
+    desired: &Desired,
+) -> Result<Vec<String>, Fault> {
+    if world.backends.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
+    let stored = world.inventories.load(&owner.namespace, &name).await?;
+    let nobody = OwnerRef::default();
+    let record = world.inventories.record(&owner.namespace, &name, nobody, stored);
+    let uid = object.uid().unwrap_or_default();
+    let scene = world.externals(owner.key, &uid, &record);
+    let mut lines = vec!["External resources: what they are".to_owned()];
+    lines.extend(external::preview(&scene, &desired.externals).await);
+    Ok(lines)
 }
 
 fn preview(it: &Preview) -> String {
