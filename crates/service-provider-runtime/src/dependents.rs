@@ -94,13 +94,15 @@ impl Dependents {
         read.push(source);
     }
 
-    /// Who read the object.
+    /// Who read the object, in order: one seed of a simulation leads to one run.
     pub(crate) fn of(&self, kind: &'static str, namespace: &str, name: &str) -> Vec<Key> {
-        match self.edges().readers.get(&self.source(kind, namespace, name)) {
+        let mut keys: Vec<Key> = match self.edges().readers.get(&self.source(kind, namespace, name)) {
             None => Vec::new(),
             Some(Readers::One(key)) => vec![Key::clone(key)],
             Some(Readers::Many(keys)) => keys.iter().map(|key| Key::clone(key)).collect(),
-        }
+        };
+        keys.sort_unstable();
+        keys
     }
 
     /// Forgets what `key` read, and tells what nobody reads any more.

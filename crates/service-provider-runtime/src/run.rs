@@ -185,7 +185,7 @@ fn build<P: ServiceProvider>(
         config_maps,
         configs: watch_config::<P>(&client, names.provider, objects.clone(), bell.clone(), shutdown),
         control_planes: watch_control_planes(&tenants, bell, shutdown),
-        recorder: Recorder::new(tenants.clone(), names.provider),
+        recorder: Recorder::within(platform.environment(), tenants.clone(), names.provider),
         environment: platform.environment().clone(),
         onboarding: tenants,
         objects,
@@ -193,7 +193,7 @@ fn build<P: ServiceProvider>(
         dependents,
         handle,
         statuses,
-        contained: Contained::default(),
+        contained: Contained::within(platform.environment()),
         provider,
         names,
     }
@@ -320,9 +320,10 @@ fn watch_config<P: ServiceProvider>(
     let fan_out = FanOut::default();
     let kind = bell.kind;
     let all = move || {
-        let places = objects.places().into_iter();
-        places
-            .map(|(namespace, name)| Key::new(kind, namespace, name))
+        let mut places = objects.places();
+        places.sort_unstable();
+        let keys = places.into_iter();
+        keys.map(|(namespace, name)| Key::new(kind, namespace, name))
             .collect()
     };
     tokio::spawn(fan_out.clone().run(bell.handle, all, shutdown.clone()));

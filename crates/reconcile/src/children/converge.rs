@@ -112,7 +112,7 @@ pub struct Engine {
 /// What the steps of one convergence share.
 pub(super) struct Scene<'a, M> {
     pub(super) order: &'a Convergence<'a>,
-    pub(super) kinds: HashMap<(String, String, String), Kind>,
+    pub(super) kinds: BTreeMap<(String, String, String), Kind>,
     pub(super) maker: &'a M,
 }
 
@@ -223,8 +223,8 @@ impl Engine {
     pub(super) async fn resolve(
         &self,
         order: &Convergence<'_>,
-    ) -> Result<HashMap<(String, String, String), Kind>, Fault> {
-        let mut kinds = HashMap::new();
+    ) -> Result<BTreeMap<(String, String, String), Kind>, Fault> {
+        let mut kinds = BTreeMap::new();
         for wanted in &order.wanted {
             let slot = (
                 wanted.cluster.clone(),
