@@ -28,6 +28,10 @@ struct Edges {
 /// Most objects have one reader, some have all.
 enum Readers {
     One(Arc<Key>),
+    #[expect(
+        clippy::box_collection,
+        reason = "four words less for each object that has one reader"
+    )]
     Many(Box<HashSet<Arc<Key>>>),
 }
 
