@@ -7,6 +7,7 @@
 //! server from costing the others is in [`rails`]: a bound on requests in flight and a circuit breaker.
 mod breaker;
 mod dial;
+mod fence;
 mod kubeconfig;
 mod rails;
 mod transport;

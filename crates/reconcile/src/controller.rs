@@ -186,6 +186,8 @@ impl Controller {
             }
             let due = shared.queue().next_due();
             tokio::select! {
+                // In this order: one seed of a simulation leads to one run.
+                biased;
                 () = shutdown.cancelled() => {}
                 () = shared.changed.notified() => {}
                 () = sleep_until(shared.start, due) => {}

@@ -13,6 +13,7 @@ pub struct Environment {
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) gate: Gate,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    simulated: bool,
 }
 
 impl Environment {
@@ -22,6 +23,7 @@ impl Environment {
             dial: Arc::new(dial),
             gate: Gate::new(),
             clock: Arc::new(clock),
+            simulated: true,
         }
     }
 
@@ -41,6 +43,11 @@ impl Environment {
         self.gate.is_open()
     }
 
+    /// Whether all that happens has to follow from a seed: then there is one thread.
+    pub fn is_simulated(&self) -> bool {
+        self.simulated
+    }
+
     /// The wall clock: for what people read and for expiry dates, never for leadership.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
@@ -54,6 +61,7 @@ impl Default for Environment {
             dial: Arc::new(crate::cluster::Tcp),
             gate: Gate::of_process(),
             clock: Arc::new(Timestamp::now),
+            simulated: false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Events on transitions. Publishing never fails or delays a reconcile: a bounded channel, drained by a task.
 //!
 //! The same note about the same object again becomes a series: counted, and written at most every half minute.
-use crate::{fault::chain, metrics, status::cut};
+use crate::{Environment, fault::chain, metrics, status::cut};
 use k8s_openapi::{
     api::{
         core::v1::ObjectReference,
@@ -54,11 +54,17 @@ impl Recorder {
     /// A recorder that writes Events of `reporter` (the controller's name) through `client`. Must be called within
     /// a tokio runtime; its task ends when the last clone is dropped and everything is written.
     pub fn new(client: Client, reporter: &'static str) -> Self {
+        Self::within(&Environment::default(), client, reporter)
+    }
+
+    /// [`Recorder::new`] in these surroundings, whose clock names and dates the Events.
+    pub fn within(environment: &Environment, client: Client, reporter: &'static str) -> Self {
         let (notes, mut received) = mpsc::channel::<(ObjectReference, Note)>(CHANNEL);
         let mut writer = Writer {
             client,
             reporter,
             instance: instance(reporter),
+            environment: environment.clone(),
             series: HashMap::new(),
         };
         tokio::spawn(async move {
@@ -87,6 +93,7 @@ struct Writer {
     client: Client,
     reporter: &'static str,
     instance: String,
+    environment: Environment,
     series: HashMap<Subject, Series>,
 }
 
@@ -131,11 +138,11 @@ impl Writer {
             }
             series.written = now;
             let (name, count) = (series.event.clone(), series.count);
-            if extend(&events, &name, count).await {
+            if extend(&events, &name, count, self.environment.now()).await {
                 return;
             }
         }
-        let event = self.event(regarding, note, jiff::Timestamp::now());
+        let event = self.event(regarding, note, self.environment.now());
         let name = event.metadata.name.clone().unwrap_or_default();
         if bounded(events.create(&PostParams::default(), &event)).await && self.series.len() < SERIES_MAX {
             self.series.insert(
@@ -181,10 +188,10 @@ impl Writer {
 }
 
 /// Counts the series on in its Event. `false`: that Event is gone.
-async fn extend(events: &Api<Event>, name: &str, count: i32) -> bool {
+async fn extend(events: &Api<Event>, name: &str, count: i32, now: jiff::Timestamp) -> bool {
     let series = EventSeries {
         count,
-        last_observed_time: MicroTime(jiff::Timestamp::now()),
+        last_observed_time: MicroTime(now),
     };
     let patch = Patch::Merge(serde_json::json!({"series": series}));
     bounded(events.patch(name, &PatchParams::default(), &patch)).await
@@ -262,6 +269,7 @@ mod tests {
             client,
             reporter: "test",
             instance: "i".to_owned(),
+            environment: Environment::default(),
             series: HashMap::new(),
         };
         for text in ["one", "one", "two", "one"] {

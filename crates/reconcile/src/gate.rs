@@ -1,11 +1,12 @@
 //! Until when this process may write: a lease that is not renewed ends its writes by itself.
 //!
 //! The time is looked at when a request is sent, so a process that was stopped past its lease and goes on sends
-//! nothing, whatever it was about to do.
+//! nothing, whatever it was about to do. What had been let through and waits for its socket is stopped there, by the
+//! fence of each connection (`cluster/fence.rs`).
 use std::{
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,6 +18,7 @@ pub(crate) struct Gate {
     start: Instant,
     /// Milliseconds after `start`; [`OPEN`]: for ever.
     until: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
 }
 
 const OPEN: u64 = u64::MAX;
@@ -29,6 +31,7 @@ impl Gate {
         Self {
             start: Instant::now(),
             until: Arc::new(AtomicU64::new(OPEN)),
+            ended: Arc::default(),
         }
     }
 
@@ -42,11 +45,24 @@ impl Gate {
         let millis = at.saturating_duration_since(self.start).as_millis();
         self.until
             .store(u64::try_from(millis).unwrap_or(OPEN), Ordering::Release);
+        self.ended.store(false, Ordering::Release);
     }
 
     /// Nothing may be written from now on.
     pub(crate) fn close(&self) {
         self.until.store(0, Ordering::Release);
+    }
+
+    /// It was open and is not any more: nothing that was let through may leave either.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.close();
+    }
+
+    /// Whether it was open and is not any more, by [`Gate::end`] or because its time is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        let led = !matches!(self.until.load(Ordering::Acquire), OPEN | 0);
+        self.ended.load(Ordering::Acquire) || (led && !self.is_open())
     }
 
     /// Whether a write may be sent now.
@@ -72,5 +88,21 @@ mod tests {
         gate.open_until(Instant::now() + Duration::from_secs(3600));
         gate.close();
         assert!(!gate.is_open());
+    }
+
+    #[test]
+    fn only_what_was_open_has_ended() {
+        let gate = Gate::new();
+        gate.close();
+        assert!(!gate.has_ended(), "it never was");
+        gate.open_until(Instant::now() + Duration::from_secs(3600));
+        assert!(!gate.has_ended());
+        gate.open_until(Instant::now() + Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(25));
+        assert!(gate.has_ended());
+        gate.open_until(Instant::now() + Duration::from_secs(3600));
+        assert!(!gate.has_ended());
+        gate.end();
+        assert!(gate.has_ended() && !gate.is_open());
     }
 }

@@ -296,7 +296,7 @@ impl Renewal {
             if !still {
                 tracing::error!(lease = self.lease.name, "this process does not lead any more");
                 metrics::leads(&self.lease.name, false);
-                self.lease.environment.gate.close();
+                self.lease.environment.gate.end();
                 lost.cancel();
                 return self;
             }
@@ -350,7 +350,7 @@ impl Renewal {
         if let Err(fault) = within(self.lease.period(), &doing, write).await {
             tracing::warn!("{fault}");
         }
-        self.lease.environment.gate.close();
+        self.lease.environment.gate.end();
     }
 }
 

@@ -115,6 +115,7 @@ struct Families {
     undecodable: Family<OfWatch, Counter>,
     events_dropped: Counter,
     leader: Family<OfName, Gauge>,
+    tasks: Gauge,
 }
 
 struct Process {
@@ -164,6 +165,7 @@ impl Families {
             undecodable: add(to, "sp_watch_undecodable", "Objects that a watch could not decode and skipped", Family::default()),
             events_dropped: add(to, "sp_events_dropped", "Events dropped: the channel was full or the API server refused", Counter::default()),
             leader: add(to, "leader_election_master_status", "1 while this process leads", Family::default()),
+            tasks: add(to, "tokio_alive_tasks", "Tasks that have not ended", Gauge::default()),
         }
     }
 }
@@ -186,6 +188,12 @@ pub fn register<T>(with: impl FnOnce(&mut Registry) -> T) -> T {
 /// All metrics of the process as OpenMetrics text.
 pub fn encode() -> Result<String, std::fmt::Error> {
     process::measure();
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        PROCESS
+            .families
+            .tasks
+            .set(count(runtime.metrics().num_alive_tasks()));
+    }
     let mut text = String::new();
     text::encode(&mut text, &lock(&PROCESS.registry))?;
     Ok(text)

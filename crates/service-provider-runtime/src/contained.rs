@@ -2,7 +2,7 @@
 //!
 //! It runs on threads of its own. A call that does not return cannot be ended; its object is left alone until it does,
 //! so that it costs one thread and no more.
-use openmcp_reconcile::Key;
+use openmcp_reconcile::{Environment, Key};
 use std::{
     any::Any,
     collections::HashSet,
@@ -27,11 +27,22 @@ pub(crate) enum Broken {
 
 /// The objects for which provider code is called and has not returned in time. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Contained(Arc<Mutex<HashSet<Key>>>);
+pub(crate) struct Contained {
+    stuck: Arc<Mutex<HashSet<Key>>>,
+    /// No threads: when two of them end is nothing that a seed decides.
+    in_place: bool,
+}
 
 impl Contained {
+    pub(crate) fn within(environment: &Environment) -> Self {
+        Self {
+            stuck: Arc::default(),
+            in_place: environment.is_simulated(),
+        }
+    }
+
     fn stuck<T>(&self, with: impl FnOnce(&mut HashSet<Key>) -> T) -> T {
-        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&mut self.stuck.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Calls `code`, the provider's `function`, for one object.
@@ -45,7 +56,11 @@ impl Contained {
             return Err(Broken::Stuck(function));
         }
         // What the provider leaves half done it built itself, and it is dropped.
-        let mut called = tokio::task::spawn_blocking(move || catch_unwind(AssertUnwindSafe(code)));
+        let code = move || catch_unwind(AssertUnwindSafe(code));
+        if self.in_place {
+            return code().map_err(|panic| Broken::Panicked(function, text_of(&*panic)));
+        }
+        let mut called = tokio::task::spawn_blocking(code);
         match tokio::time::timeout(PATIENCE, &mut called).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(panic))) => Err(Broken::Panicked(function, text_of(&*panic))),

@@ -28,8 +28,10 @@ struct Edges {
 /// Most objects have one reader, some have all.
 enum Readers {
     One(Arc<Key>),
-    /// Boxed, so that the many with one reader stay small.
-    #[allow(clippy::box_collection)]
+    #[expect(
+        clippy::box_collection,
+        reason = "four words less for each object that has one reader"
+    )]
     Many(Box<HashSet<Arc<Key>>>),
 }
 
@@ -96,30 +98,55 @@ impl Dependents {
         read.push(source);
     }
 
-    /// Who read the object.
+    /// Who read the object, in order: one seed of a simulation leads to one run.
     pub(crate) fn of(&self, kind: &'static str, namespace: &str, name: &str) -> Vec<Key> {
-        match self.edges().readers.get(&self.source(kind, namespace, name)) {
+        let mut keys: Vec<Key> = match self.edges().readers.get(&self.source(kind, namespace, name)) {
             None => Vec::new(),
             Some(Readers::One(key)) => vec![Key::clone(key)],
             Some(Readers::Many(keys)) => keys.iter().map(|key| Key::clone(key)).collect(),
+        };
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether anybody reads the object.
+    pub(crate) fn is_read(&self, source: Source) -> bool {
+        self.edges().readers.contains_key(&source)
+    }
+
+    /// What `key` read.
+    pub(crate) fn read_by(&self, key: &Key) -> Vec<Source> {
+        self.edges().read.get(key).cloned().unwrap_or_default()
+    }
+
+    /// `key` does not read these any more. Tells what nobody reads any more.
+    pub(crate) fn drop_some(&self, key: &Key, mut dropped: Vec<Source>) -> Vec<Source> {
+        let mut edges = self.edges();
+        if let Some(read) = edges.read.get_mut(key) {
+            read.retain(|source| !dropped.contains(source));
         }
+        dropped.retain(|source| edges.leave(source, key));
+        dropped
     }
 
     /// Forgets what `key` read, and tells what nobody reads any more.
     pub(crate) fn forget(&self, key: &Key) -> Vec<Source> {
         let mut edges = self.edges();
         let mut read = edges.read.remove(key).unwrap_or_default();
-        read.retain(|source| {
-            let unread = edges
-                .readers
-                .get_mut(source)
-                .is_some_and(|readers| readers.remove(key));
-            if unread {
-                edges.readers.remove(source);
-            }
-            unread
-        });
+        read.retain(|source| edges.leave(source, key));
         read
+    }
+}
+
+impl Edges {
+    /// One reader less. Returns whether it was the last.
+    fn leave(&mut self, source: &Source, key: &Key) -> bool {
+        let readers = self.readers.get_mut(source);
+        let unread = readers.is_some_and(|readers| readers.remove(key));
+        if unread {
+            self.readers.remove(source);
+        }
+        unread
     }
 }
 
@@ -137,5 +164,19 @@ mod tests {
         assert!(dependents.forget(&a).is_empty());
         assert_eq!(dependents.forget(&b).len(), 1);
         assert!(dependents.of("Secret", "n", "s").is_empty());
+    }
+
+    #[test]
+    fn what_is_read_no_more_is_forgotten_and_nothing_else() {
+        let (a, b) = (Key::new("Kro", "x", "a"), Key::new("Kro", "x", "b"));
+        let dependents = Dependents::default();
+        for (key, name) in [(&a, "old"), (&a, "new"), (&b, "new")] {
+            dependents.add(key, "Map", "n", name);
+        }
+        let [old, new] = ["old", "new"].map(|name| dependents.source("Map", "n", name));
+        assert_eq!(dependents.drop_some(&a, vec![old]), [old]);
+        assert!(!dependents.is_read(old) && dependents.read_by(&a) == [new]);
+        assert!(dependents.drop_some(&a, vec![new]).is_empty(), "b reads it");
+        assert_eq!(dependents.of("Map", "n", "new"), [b]);
     }
 }

@@ -36,6 +36,7 @@ impl FanOut {
         let mut round = VecDeque::new();
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 () = self.0.notified() => round = begin(&round, all()),
                 () = tokio::time::sleep(PAUSE), if !round.is_empty() => {}

@@ -4,7 +4,11 @@
 //! the tokio runtime that it is called in: dropping that runtime is what `kill -9` is to a real process.
 use crate::{pipeline, provider::ServiceProvider, run, setup, world::Names};
 use openmcp_reconcile::{Fault, Key, admin::Readiness, cluster::Connection, lease::Lease};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// From a leader's last sign of life on, others wait so long: another one works within ten seconds.
+const LEASE: Duration = Duration::from_secs(8);
 
 /// One process of a provider.
 #[derive(Debug, Clone)]
@@ -65,8 +69,9 @@ impl Process {
             run::serve(warm, shutdown).await;
             return Ok(());
         }
-        let lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*self.pod)
+        let mut lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*self.pod)
             .within(platform.environment());
+        lease.duration = LEASE;
         // While it waits to lead, its caches are warm already (runtime design §8).
         let warm = run::warm(provider, names, &platform, &readiness, &shutdown);
         let lead = lease.acquire(platform.client(), &shutdown);

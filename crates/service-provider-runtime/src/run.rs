@@ -187,7 +187,7 @@ fn build<P: ServiceProvider>(
         config_maps,
         configs: watch_config::<P>(&client, names.provider, objects.clone(), bell.clone(), shutdown),
         control_planes: watch_control_planes(&tenants, bell, shutdown),
-        recorder: Recorder::new(tenants.clone(), names.provider),
+        recorder: Recorder::within(platform.environment(), tenants.clone(), names.provider),
         environment: platform.environment().clone(),
         onboarding: tenants,
         objects,
@@ -195,7 +195,7 @@ fn build<P: ServiceProvider>(
         dependents,
         handle,
         statuses,
-        contained: Contained::default(),
+        contained: Contained::within(platform.environment()),
         backends: Calls::new(provider.externals(), platform.environment().clone()),
         looks: Looks::default(),
         provider,
@@ -324,9 +324,10 @@ fn watch_config<P: ServiceProvider>(
     let fan_out = FanOut::default();
     let kind = bell.kind;
     let all = move || {
-        let places = objects.places().into_iter();
-        places
-            .map(|(namespace, name)| Key::new(kind, namespace, name))
+        let mut places = objects.places();
+        places.sort_unstable();
+        let keys = places.into_iter();
+        keys.map(|(namespace, name)| Key::new(kind, namespace, name))
             .collect()
     };
     tokio::spawn(fan_out.clone().run(bell.handle, all, shutdown.clone()));

@@ -81,11 +81,18 @@ where
         store
     }
 
-    /// Nobody reads the object any more, if it is one of these.
+    /// Whether it is one of these.
+    pub(crate) fn has(&self, source: Source) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.contains_key(&source)
+    }
+
+    /// Nobody reads the object any more, if it is one of these, and unless somebody has begun to meanwhile.
     pub(crate) fn close(&self, source: Source) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&source);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Readers say that they read before they ask for the watch.
+        if !self.dependents.is_read(source) {
+            open.remove(&source);
+        }
     }
 }

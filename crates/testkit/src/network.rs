@@ -16,10 +16,13 @@ use openmcp_reconcile::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 
 /// The way there and back takes up to this time.
@@ -86,8 +89,10 @@ struct Shared {
     servers: Arc<Mutex<BTreeMap<String, Server>>>,
     state: Mutex<State>,
     dead: watch::Sender<bool>,
-    /// Ticks when open watches have to look at their troubles.
-    broken: watch::Sender<u64>,
+    /// Tells open watches to look at their troubles; unlike a channel it wakes them in their order.
+    broken: Notify,
+    /// How often that was so far.
+    breaks: AtomicU64,
 }
 
 struct State {
@@ -122,7 +127,8 @@ impl Network {
                 look: None,
             }),
             dead: watch::Sender::new(false),
-            broken: watch::Sender::new(0),
+            broken: Notify::new(),
+            breaks: AtomicU64::new(0),
         }))
     }
 
@@ -189,21 +195,26 @@ impl Network {
 
     /// Watches on a host get into trouble, open ones too.
     pub fn trouble_watches(&self, host: &str, trouble: WatchTrouble) {
-        let generation = self.0.broken.borrow().wrapping_add(1);
+        let generation = self.next_break();
         let mut state = self.state();
         match trouble {
             WatchTrouble::Stalled => drop(state.silent.insert(host.to_owned(), generation)),
             trouble => drop(state.watches.insert(host.to_owned(), trouble)),
         }
         drop(state);
-        self.0.broken.send_replace(generation);
+        self.0.broken.notify_waiters();
     }
 
     /// Open watches on a host end.
     pub fn close_watches(&self, host: &str) {
-        let generation = self.0.broken.borrow().wrapping_add(1);
+        let generation = self.next_break();
         self.state().closed.insert(host.to_owned(), generation);
-        self.0.broken.send_replace(generation);
+        self.0.broken.notify_waiters();
+    }
+
+    /// Watches opened until now are those before it.
+    fn next_break(&self) -> u64 {
+        self.0.breaks.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// All troubles are over; what was lost stays lost.
@@ -296,15 +307,13 @@ impl Network {
 
     /// The events of a watch, through whatever troubles there are when each comes.
     fn watch(self, host: String, reply: Reply) -> Reply {
-        let opened = *self.0.broken.borrow();
-        let broken = self.0.broken.subscribe();
+        let opened = self.0.breaks.load(Ordering::Relaxed);
         let (parts, body) = reply.into_parts();
         let relay = Relay {
             events: body.into_data_stream().boxed(),
             network: self,
             host,
             opened,
-            broken,
             count: 0,
             held: Vec::new(),
         };
@@ -329,7 +338,6 @@ struct Relay<S> {
     network: Network,
     host: String,
     opened: u64,
-    broken: watch::Receiver<u64>,
     count: u32,
     held: Vec<Bytes>,
 }
@@ -344,6 +352,7 @@ impl<S: Stream<Item = Result<Bytes, BoxError>> + Unpin + Send> Relay<S> {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            let broken = self.network.0.broken.notified();
             let since = |troubles: &HashMap<String, u64>, host: &str, opened: u64| {
                 troubles.get(host).is_some_and(|at| *at > opened)
             };
@@ -359,7 +368,7 @@ impl<S: Stream<Item = Result<Bytes, BoxError>> + Unpin + Send> Relay<S> {
                 return None;
             }
             if silent {
-                self.broken.changed().await.ok()?;
+                broken.await;
                 continue;
             }
             if trouble != Some(WatchTrouble::Reordered)
@@ -368,7 +377,8 @@ impl<S: Stream<Item = Result<Bytes, BoxError>> + Unpin + Send> Relay<S> {
                 return Some(event);
             }
             let event = tokio::select! {
-                _ = self.broken.changed() => continue,
+                biased;
+                () = broken => continue,
                 event = self.events.next() => event?.ok()?,
             };
             self.count += 1;

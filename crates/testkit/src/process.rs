@@ -75,12 +75,13 @@ pub struct Process {
     shutdown: CancellationToken,
     /// The world's time when it was driven last.
     seen: Duration,
+    /// What jitter follows from when it is driven next: other processes may have used this thread meanwhile.
+    seed: u64,
 }
 
 impl Process {
     /// Starts a process. Nothing happens before it is driven.
     pub fn start<P: ServiceProvider>(world: &World, provider: P, start: Start<'_>) -> std::io::Result<Self> {
-        seed_this_thread(start.seed);
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -106,6 +107,7 @@ impl Process {
         });
         Ok(Self {
             seen: world.time().elapsed(),
+            seed: start.seed,
             world: world.clone(),
             network,
             runtime,
@@ -130,51 +132,29 @@ impl Process {
     }
 
     /// Lets it run, and the world with it, until something is so; at most for `limit` of simulated time.
-    pub fn drive(&mut self, limit: Duration, mut until: impl FnMut(&World) -> bool) -> Ended {
+    pub fn drive(&mut self, limit: Duration, until: impl FnMut(&World) -> bool) -> Ended {
         let Self {
             world,
             network,
             runtime,
             task,
             seen,
+            seed,
             ..
         } = self;
+        seed_this_thread(*seed);
+        *seed = seed.wrapping_mul(31).wrapping_add(1);
+        let time = world.time();
         let ended = runtime.block_on(async {
             // Its clock went on while it was stopped.
-            tokio::time::advance(world.time().elapsed().saturating_sub(*seen)).await;
-            world.time().enter();
-            let end = Instant::now() + limit;
-            let (mut died, mut changes) = (network.died(), world.changes());
-            let mut seen = 0;
-            loop {
-                if world.version() != seen {
-                    while world.step() {}
-                    seen = world.version();
-                }
-                if *died.borrow_and_update() {
-                    return Ended::Crashed;
-                }
-                if until(world) {
-                    return Ended::Reached;
-                }
-                if Instant::now() >= end {
-                    return Ended::OutOfTime;
-                }
-                let look = end.min(Instant::now() + LOOK);
-                let changed = async {
-                    let _gone = changes.changed().await;
-                    tokio::time::sleep(REACTION).await;
-                };
-                tokio::select! {
-                    _ = died.changed() => {}
-                    ended = &mut *task => return Ended::Exited(exited(ended)),
-                    () = changed => {}
-                    () = tokio::time::sleep_until(look) => {}
-                }
-            }
+            tokio::time::advance(time.elapsed().saturating_sub(*seen)).await;
+            time.enter();
+            let ended = run(world, network, task, limit, until).await;
+            // Here and not after it: only in here is the clock the simulated one.
+            time.leave();
+            ended
         });
-        world.time().leave();
-        *seen = world.time().elapsed();
+        *seen = time.elapsed();
         ended
     }
 
@@ -188,6 +168,45 @@ impl Process {
             }
             time.elapsed().saturating_sub(last.1) >= quiet
         })
+    }
+}
+
+async fn run(
+    world: &World,
+    network: &Network,
+    task: &mut JoinHandle<Result<(), Fault>>,
+    limit: Duration,
+    mut until: impl FnMut(&World) -> bool,
+) -> Ended {
+    let end = Instant::now() + limit;
+    let mut died = network.died();
+    let mut seen = 0;
+    loop {
+        if world.version() != seen {
+            while world.step() {}
+            seen = world.version();
+        }
+        if *died.borrow_and_update() {
+            return Ended::Crashed;
+        }
+        if until(world) {
+            return Ended::Reached;
+        }
+        if Instant::now() >= end {
+            return Ended::OutOfTime;
+        }
+        let look = end.min(Instant::now() + LOOK);
+        let changed = async {
+            world.changed().await;
+            tokio::time::sleep(REACTION).await;
+        };
+        tokio::select! {
+            biased;
+            _ = died.changed() => {}
+            ended = &mut *task => return Ended::Exited(exited(ended)),
+            () = changed => {}
+            () = tokio::time::sleep_until(look) => {}
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, futures::Notified};
 
 const CLUSTERS: &str = "clusters.openmcp.cloud/v1alpha1";
 /// Where the provider's pods would be.
@@ -51,7 +51,7 @@ struct Shared {
     time: Time,
     servers: Arc<Mutex<BTreeMap<String, Server>>>,
     versions: Arc<AtomicU64>,
-    changed: Arc<watch::Sender<u64>>,
+    changed: Arc<Notify>,
     installations: AtomicU32,
     tokens: AtomicU32,
     provider: String,
@@ -67,7 +67,7 @@ impl World {
             time: Time::default(),
             servers: Arc::default(),
             versions: Arc::default(),
-            changed: Arc::new(watch::Sender::new(0)),
+            changed: Arc::default(),
             installations: AtomicU32::new(1),
             tokens: AtomicU32::new(1),
             provider: provider.to_owned(),
@@ -107,7 +107,7 @@ impl World {
     pub fn fork(&self) -> Self {
         let time = self.0.time.fork();
         let versions = Arc::new(AtomicU64::new(self.version()));
-        let changed = Arc::new(watch::Sender::new(0));
+        let changed = Arc::<Notify>::default();
         let fork = |(host, server): (String, Server)| {
             let time = time.clone();
             let clock = Arc::new(move || time.now());
@@ -224,9 +224,9 @@ impl World {
         self.0.versions.load(Ordering::Relaxed)
     }
 
-    /// Ticks with every write anywhere.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changed.subscribe()
+    /// Ends with the next write anywhere.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.0.changed.notified()
     }
 
     pub(crate) fn network(&self, seed: u64) -> Network {

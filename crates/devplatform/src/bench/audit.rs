@@ -107,6 +107,24 @@ impl Requests {
         writes.map(|(_, count)| count).sum()
     }
 
+    /// Complete lists of a collection.
+    pub(super) fn lists(&self) -> u64 {
+        let lists = self
+            .counts
+            .iter()
+            .filter(|((_, what), _)| what.starts_with("list "));
+        lists.map(|(_, count)| count).sum()
+    }
+
+    /// Those that are about one resource.
+    pub(super) fn about(&self, resource: &str) -> u64 {
+        let about = self
+            .counts
+            .iter()
+            .filter(|((_, what), _)| what.split([' ', '/']).nth(1) == Some(resource));
+        about.map(|(_, count)| count).sum()
+    }
+
     /// Requests in the fullest second.
     pub(super) fn peak(&self) -> u64 {
         self.seconds.values().copied().max().unwrap_or_default()

@@ -76,6 +76,29 @@ impl Granter {
     }
 }
 
+impl Granter {
+    /// Other credentials for a Cluster: in every Secret that leads to it.
+    pub(super) async fn rotate(&self, name: &str, kubeconfig: &Value) -> Result<usize> {
+        let text = serde_yaml::to_string(kubeconfig)?;
+        self.yes
+            .kubeconfigs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), text.clone());
+        let accesses: Api<AccessRequest> = Api::all(self.yes.client.clone());
+        let mut written = 0;
+        for access in accesses.list(&Default::default()).await? {
+            if self.yes.leads_to(&access).await?.as_deref() == Some(name) {
+                let (namespace, secret) = (access.namespace().unwrap_or_default(), access.name_any());
+                let secret = names::secret_of_access_request(&secret);
+                self.yes.write_secret(&namespace, &secret, text.clone()).await?;
+                written += 1;
+            }
+        }
+        Ok(written)
+    }
+}
+
 /// Hands every object to `grant`, again when it changes.
 async fn each<K>(api: Api<K>, grant: impl Fn(K) -> BoxFuture<'static, Result<()>>)
 where
@@ -128,13 +151,8 @@ impl Yes {
         if same || request.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let cluster = match (&request.spec.cluster_ref, &request.spec.request_ref) {
-            (Some(cluster), _) => cluster.name.clone(),
-            (None, Some(reference)) => {
-                let api: Api<ClusterRequest> = Api::namespaced(self.client.clone(), &reference.namespace);
-                api.get(&reference.name).await?.spec.purpose
-            }
-            (None, None) => return Ok(()),
+        let Some(cluster) = self.leads_to(request).await? else {
+            return Ok(());
         };
         let kubeconfig = self
             .kubeconfigs
@@ -150,6 +168,18 @@ impl Yes {
         }});
         let path = format!("{CLUSTERS}/{namespace}/accessrequests/{name}/status");
         merge(&self.client, &path, &status).await.map(drop)
+    }
+
+    /// The name of the Cluster that access is asked for.
+    async fn leads_to(&self, request: &AccessRequest) -> Result<Option<String>> {
+        Ok(match (&request.spec.cluster_ref, &request.spec.request_ref) {
+            (Some(cluster), _) => Some(cluster.name.clone()),
+            (None, Some(reference)) => {
+                let api: Api<ClusterRequest> = Api::namespaced(self.client.clone(), &reference.namespace);
+                Some(api.get(&reference.name).await?.spec.purpose)
+            }
+            (None, None) => None,
+        })
     }
 
     async fn write_secret(&self, namespace: &str, name: &str, kubeconfig: String) -> Result<()> {

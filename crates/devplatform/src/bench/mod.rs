@@ -17,6 +17,7 @@ mod report;
 mod site;
 mod stats;
 mod subject;
+mod tenants;
 mod usage;
 mod witness;
 

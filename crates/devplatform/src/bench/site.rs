@@ -159,6 +159,13 @@ impl<'a> Site<'a> {
         Ok(config)
     }
 
+    /// Certificate and key of the API server, for all names of this machine.
+    pub(super) fn serving(&self) -> (PathBuf, PathBuf) {
+        let pki = self.control_plane.pki();
+        let name = Component::ApiServer.name();
+        (pki.cert(name), pki.key(name))
+    }
+
     /// A client of an identity.
     pub(super) async fn client_of(&self, identity: Identity) -> Result<Client> {
         kubeconfig::client(self.kubeconfig(identity).await?).await

@@ -6,6 +6,7 @@ use super::{
 use crate::{openmcp::SYSTEM_NAMESPACE, process::Process, state::write_private};
 use anyhow::{Context, Result, bail};
 use kube::Client;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -31,8 +32,12 @@ const CONFIGS: &str = "/apis/configset.services.open-control-plane.io/v1alpha1/p
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The provider.
+/// One process of the provider, running or not.
 pub(super) struct Subject {
+    /// Of the process, and of its pod.
+    name: String,
+    /// One of several replicas: it works while it holds the lease.
+    elected: bool,
     program: PathBuf,
     kubeconfig: PathBuf,
     address: SocketAddr,
@@ -63,14 +68,14 @@ impl Subject {
         site.post(PROVIDERS, &provider).await?;
         let seen = json!({"status": {"observedGeneration": 1}});
         merge(&site.client, &format!("{PROVIDERS}/{NAME}/status"), &seen).await?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let subject = Self {
+            name: NAME.to_owned(),
+            elected: false,
             program: program.to_owned(),
             kubeconfig,
-            address: port.local_addr()?,
+            address: free_address().await?,
             process: None,
         };
-        drop(port);
         subject.init(site).await?;
         let config = json!({
             "apiVersion": "configset.services.open-control-plane.io/v1alpha1", "kind": "ProviderConfig",
@@ -79,6 +84,18 @@ impl Subject {
         });
         site.post(CONFIGS, &config).await?;
         Ok(subject)
+    }
+
+    /// Another process of the same provider, which is one of several. It does not run yet.
+    pub(super) async fn replica(&self, name: &str) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            elected: true,
+            program: self.program.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            address: free_address().await?,
+            process: None,
+        })
     }
 
     async fn init(&self, site: &mut Site<'_>) -> Result<()> {
@@ -110,7 +127,7 @@ impl Subject {
         [
             ("KUBECONFIG", self.kubeconfig.display().to_string()),
             ("POD_NAMESPACE", SYSTEM_NAMESPACE.to_owned()),
-            ("POD_NAME", "bench".to_owned()),
+            ("POD_NAME", self.name.clone()),
             ("RUST_LOG", log.to_owned()),
         ]
     }
@@ -119,15 +136,47 @@ impl Subject {
     pub(super) fn start(&mut self, site: &mut Site<'_>) -> Result<()> {
         let mut run = arguments("run");
         run.push(format!("--metrics-bind-address={}", self.address));
+        if self.elected {
+            run.push("--leader-elect".to_owned());
+        }
         let log = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned());
-        self.process = Some(site.spawn(NAME, &self.program, &run, &self.environment(&log))?);
+        self.process = Some(site.spawn(&self.name, &self.program, &run, &self.environment(&log))?);
         Ok(())
     }
 
     /// SIGKILL: no warning, no last words.
     pub(super) fn kill(&mut self, site: &mut Site<'_>) -> Result<()> {
         self.process = None;
-        site.kill(NAME)
+        site.kill(&self.name)
+    }
+
+    /// The name of its process, which is its identity among replicas.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref().context("the provider does not run")?;
+        process
+            .signal(signal)
+            .with_context(|| format!("cannot send {signal} to {}", self.name))
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(super) async fn ended(&mut self, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        while self.process.as_ref().is_some_and(|process| !process.has_ended()) {
+            if Instant::now() > end {
+                bail!("{} still runs after {patience:?}", self.name);
+            }
+            sleep(LOOK).await;
+        }
+        self.process = None;
+        Ok(())
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_running)
     }
 
     /// Waits until /readyz says so.
@@ -139,7 +188,7 @@ impl Subject {
                     return Ok(());
                 }
                 _ if Instant::now() > end => {
-                    bail!("the provider is not ready:\n{}", site.last_words(NAME))
+                    bail!("the provider is not ready:\n{}", site.last_words(&self.name))
                 }
                 _ => sleep(LOOK).await,
             }
@@ -177,12 +226,7 @@ impl Subject {
     /// What it says of its passes.
     pub(super) async fn passes(&self) -> Result<Passes> {
         let text = self.ask("/metrics").await?;
-        let total = |name: &str| {
-            text.lines()
-                .filter(|line| line.starts_with(name))
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-                .sum::<f64>() as u64
-        };
+        let total = |name| total(&text, name).unwrap_or_default();
         Ok(Passes {
             ended: total("controller_runtime_reconcile_total"),
             queued: total("workqueue_depth"),
@@ -207,6 +251,16 @@ impl Subject {
         usage::memory(self.pid()?)
     }
 
+    pub(super) fn descriptors(&self) -> Result<usize> {
+        usage::descriptors(self.pid()?)
+    }
+
+    /// How many tasks it says that it has.
+    pub(super) async fn tasks(&self) -> Result<u64> {
+        let text = self.ask("/metrics").await?;
+        total(&text, "tokio_alive_tasks").context("the provider does not say how many tasks it has")
+    }
+
     pub(super) fn forget_peak(&self) -> Result<()> {
         usage::forget_peak(self.pid()?)
     }
@@ -219,6 +273,18 @@ impl Subject {
 /// Changes the ProviderConfig.
 pub(super) async fn configure(client: &Client, patch: &serde_json::Value) -> Result<()> {
     merge(client, &format!("{CONFIGS}/{NAME}"), patch).await.map(drop)
+}
+
+/// The sum of a metric over its labels, if it is there.
+fn total(metrics: &str, name: &str) -> Option<u64> {
+    let of = metrics.lines().filter(|line| line.starts_with(name));
+    let numbers = of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    numbers.reduce(|a, b| a + b).map(|sum| sum as u64)
+}
+
+async fn free_address() -> Result<SocketAddr> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    Ok(port.local_addr()?)
 }
 
 fn arguments(command: &str) -> Vec<String> {

@@ -26,6 +26,15 @@ pub(super) fn memory(pid: i32) -> Result<Memory> {
     })
 }
 
+/// Open file descriptors: connections, mostly.
+pub(super) fn descriptors(pid: i32) -> Result<usize> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&path);
+    Ok(entries
+        .with_context(|| format!("cannot read {path}: has the process ended?"))?
+        .count())
+}
+
 /// Lets the peak begin at what is resident now.
 pub(super) fn forget_peak(pid: i32) -> Result<()> {
     let path = format!("/proc/{pid}/clear_refs");
@@ -75,6 +84,7 @@ mod tests {
         let memory = memory(me).unwrap();
         assert!(memory.resident > 100_000 && memory.peak >= memory.resident / 2);
         assert!(memory.proportional <= memory.resident);
+        assert!(descriptors(me).unwrap() > 2);
         assert!(cpu(me).unwrap() < Duration::from_secs(3600));
     }
 }

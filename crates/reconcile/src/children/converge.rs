@@ -112,7 +112,7 @@ pub struct Engine {
 /// What the steps of one convergence share.
 pub(super) struct Scene<'a, M> {
     pub(super) order: &'a Convergence<'a>,
-    pub(super) kinds: HashMap<(String, String, String), Kind>,
+    pub(super) kinds: BTreeMap<(String, String, String), Kind>,
     pub(super) maker: &'a M,
 }
 
@@ -214,6 +214,8 @@ impl Engine {
         let prunes = plan::prunes(&candidates, inventory.entries());
         if report.complete && !order.waiting && !prunes.is_empty() {
             self.prune(&order, prunes, inventory, &mut report).await?;
+            // Nobody may come by again to do it.
+            self.shares(&scene, inventory);
         }
         counters::pass(&report, start.elapsed());
         Ok(report)
@@ -223,8 +225,8 @@ impl Engine {
     pub(super) async fn resolve(
         &self,
         order: &Convergence<'_>,
-    ) -> Result<HashMap<(String, String, String), Kind>, Fault> {
-        let mut kinds = HashMap::new();
+    ) -> Result<BTreeMap<(String, String, String), Kind>, Fault> {
+        let mut kinds = BTreeMap::new();
         for wanted in &order.wanted {
             let slot = (
                 wanted.cluster.clone(),
@@ -259,6 +261,25 @@ impl Engine {
         inventory: &Inventory<'_, S>,
         report: &mut Report,
     ) -> Result<bool, Fault> {
+        let needed = self.shares(scene, inventory);
+        for (kind, lease) in &needed {
+            match lease.synced() {
+                Ok(true) => {}
+                // What never made anything has nothing to compare: it does not wait for the lists of others.
+                Ok(false) if inventory.entries().is_empty() => {}
+                Ok(false) => report.reading.push(kind.resource.plural.clone()),
+                Err(failure) => return Err(Fault::new(Class::Unreachable, "WatchFailed", failure)),
+            }
+        }
+        Ok(report.reading.is_empty())
+    }
+
+    /// The shares in watches that are needed; all others are given back, unless something is left to prune.
+    fn shares<'s, S: Store, M>(
+        &self,
+        scene: &'s Scene<'_, M>,
+        inventory: &Inventory<'_, S>,
+    ) -> Vec<(&'s Kind, Arc<Lease>)> {
         let order = scene.order;
         let mut needed = Vec::new();
         for ((cluster, ..), kind) in &scene.kinds {
@@ -280,16 +301,7 @@ impl Engine {
             drop(leases);
             drop(surplus);
         }
-        for (kind, lease) in &needed {
-            match lease.synced() {
-                Ok(true) => {}
-                // What never made anything has nothing to compare: it does not wait for the lists of others.
-                Ok(false) if inventory.entries().is_empty() => {}
-                Ok(false) => report.reading.push(kind.resource.plural.clone()),
-                Err(failure) => return Err(Fault::new(Class::Unreachable, "WatchFailed", failure)),
-            }
-        }
-        Ok(report.reading.is_empty())
+        needed
     }
 
     pub(super) fn candidates<'a, M>(&self, scene: &Scene<'a, M>) -> Result<Vec<Candidate<'a>>, Fault> {

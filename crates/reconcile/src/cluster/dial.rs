@@ -1,6 +1,6 @@
 //! How an API server is reached: TCP and TLS, or whatever a simulation puts in their place.
-use super::transport::unusable;
-use crate::Fault;
+use super::{fence::Fenced, transport::unusable};
+use crate::{Fault, gate::Gate};
 use axum::body::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -46,6 +46,8 @@ impl Dial for Tcp {
         tcp.set_keepalive(Some(KEEP_ALIVE));
         tcp.set_keepalive_interval(Some(KEEP_ALIVE_PROBE));
         tcp.set_keepalive_retries(Some(3));
+        let gate = Gate::of_process();
+        let tcp = tcp.map_response(move |stream| Fenced::new(stream, gate.clone()));
         let tls = config
             .rustls_https_connector_with_connector(tcp)
             .map_err(|_hidden| unusable())?;

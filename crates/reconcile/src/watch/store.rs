@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const UNDECODABLE_MAX: usize = 100;
 
 /// `namespace/name`; `/name` for cluster-scoped kinds. One allocation: there are many.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(Box<str>);
 
 impl Place {
@@ -225,7 +225,7 @@ impl<K> Store<K> {
         self.write().remove(name).map(|held| held.object)
     }
 
-    /// Removes what a complete list did not name, and returns it.
+    /// Removes what a complete list did not name, and returns it in order.
     pub(super) fn retain(&self, listed: &HashSet<Place>) -> Vec<(Place, Arc<K>)> {
         self.troubles_mut()
             .undecodable
@@ -238,6 +238,7 @@ impl<K> Store<K> {
             }
             stays
         });
+        gone.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         gone
     }
 

@@ -2,6 +2,7 @@
 use crate::{
     access::Owner,
     contained::Broken,
+    dependents::Source,
     desired::Desired,
     identity::workload_namespace,
     inputs::{Inputs, Invalid},
@@ -14,7 +15,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use openmcp_api::{Inventory, names};
 use openmcp_reconcile::{Fault, Key, fault::Class, watch::Store};
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 /// Why there is nothing to compare with.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +51,14 @@ pub(super) async fn desired<P: ServiceProvider>(
     let known = Arc::new(values::known(world, key, recorded.as_deref()).await?);
     loop {
         let (recorded, known) = (recorded.clone(), known.clone());
-        let (world, of, object, config) = (world.clone(), key.clone(), object.clone(), config.clone());
-        let contained = world.contained.clone();
-        let asked = move || ask(&world, &of, &object, &config, recorded.as_deref(), &known);
-        let (asked, unread) = contained.call(key, "desired", asked).await?;
-        if unread.is_empty() {
+        let (within, of, object, config) = (world.clone(), key.clone(), object.clone(), config.clone());
+        let asked = move || ask(&within, &of, &object, &config, recorded.as_deref(), &known);
+        let (asked, read) = world.contained.call(key, "desired", asked).await?;
+        if read.unread.is_empty() {
+            give_up(world, key, &read.names);
             return Ok(asked?);
         }
-        for store in unread {
+        for store in read.unread {
             store.synced().await;
         }
     }
@@ -78,26 +79,50 @@ async fn recorded<P: ServiceProvider>(
     Ok(stored.filter(|stored| Some(&stored.spec.owner.uid) == uid.as_ref()))
 }
 
+/// Ends the watches of what the provider read for this object before and does not read any more.
+fn give_up<P: ServiceProvider>(world: &World<P>, key: &Key, names: &BTreeSet<String>) {
+    let source = |name: &String| {
+        world
+            .dependents
+            .source(World::<P>::CONFIG_MAP, &world.names.home, name)
+    };
+    let still: Vec<Source> = names.iter().map(source).collect();
+    let mut dropped = world.dependents.read_by(key);
+    dropped.retain(|source| world.config_maps.has(*source) && !still.contains(source));
+    for source in world.dependents.drop_some(key, dropped) {
+        world.config_maps.close(source);
+    }
+}
+
+/// What the provider read when it was asked.
+#[derive(Default)]
+struct Read {
+    names: BTreeSet<String>,
+    /// What has not been listed yet.
+    unread: Vec<Store<ConfigMap>>,
+}
+
 fn read_config_map<P: ServiceProvider>(
     world: &World<P>,
     key: &Key,
     name: &str,
-    unread: &RefCell<Vec<Store<ConfigMap>>>,
+    read: &RefCell<Read>,
 ) -> Result<Arc<ConfigMap>, String> {
     let home = &world.names.home;
+    read.borrow_mut().names.insert(name.to_owned());
     world.dependents.add(key, World::<P>::CONFIG_MAP, home, name);
     let store = world.config_maps.store(home, name);
     match store.get(home, name) {
         Some(found) => Ok(found),
         None if store.is_synced() => Err(format!("it does not exist in namespace {home}")),
         None => {
-            unread.borrow_mut().push(store);
+            read.borrow_mut().unread.push(store);
             Err("it is being read".to_owned())
         }
     }
 }
 
-/// Asks once. What the provider read and has not been listed yet comes along.
+/// Asks once. What the provider read comes along.
 fn ask<P: ServiceProvider>(
     world: &World<P>,
     key: &Key,
@@ -105,13 +130,13 @@ fn ask<P: ServiceProvider>(
     config: &P::Config,
     recorded: Option<&Inventory>,
     values: &Known,
-) -> (Result<Desired, Invalid>, Vec<Store<ConfigMap>>) {
-    let unread: RefCell<Vec<Store<ConfigMap>>> = RefCell::default();
+) -> (Result<Desired, Invalid>, Read) {
+    let read: RefCell<Read> = RefCell::default();
     let inputs = Inputs {
         object,
         config,
         workload_namespace: &workload_namespace(world.names.provider, &key.namespace, &key.name),
-        config_maps: &|name| read_config_map(world, key, name, &unread),
+        config_maps: &|name| read_config_map(world, key, name, &read),
         recorded,
         values,
         asks: RefCell::default(),
@@ -125,5 +150,5 @@ fn ask<P: ServiceProvider>(
         desired
     });
     drop(inputs);
-    (asked, unread.into_inner())
+    (asked, read.into_inner())
 }

@@ -41,7 +41,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, futures::Notified};
 
 /// One API server and its etcd, in memory. Cheap to clone; clones are the same server.
 ///
@@ -62,7 +62,10 @@ pub struct Server(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    changed: Arc<watch::Sender<u64>>,
+    /// Tells the watches of this server; unlike a channel it wakes them in their order.
+    changed: Notify,
+    /// Tells the world.
+    ticked: Arc<Notify>,
     watches: AtomicUsize,
     /// `None`: whoever asks is answered.
     tokens: Mutex<Option<HashSet<String>>>,
@@ -90,12 +93,7 @@ impl Server {
 
     /// A server with another clock; `installation` tells its UIDs from those of other servers.
     pub fn with(installation: u32, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self::counting(
-            installation,
-            Arc::new(clock),
-            Arc::default(),
-            Arc::new(watch::Sender::new(0)),
-        )
+        Self::counting(installation, Arc::new(clock), Arc::default(), Arc::default())
     }
 
     /// One of several servers with common resourceVersions, so that the writes of all have one order, and one tick.
@@ -103,11 +101,12 @@ impl Server {
         installation: u32,
         clock: Clock,
         versions: Arc<AtomicU64>,
-        changed: Arc<watch::Sender<u64>>,
+        ticked: Arc<Notify>,
     ) -> Self {
         let state = State::new(installation, clock, versions);
         Self(Arc::new(Shared {
-            changed,
+            changed: Notify::new(),
+            ticked,
             state: Mutex::new(state),
             watches: AtomicUsize::new(0),
             tokens: Mutex::default(),
@@ -115,15 +114,11 @@ impl Server {
     }
 
     /// Another server with the same content, in another world.
-    pub(crate) fn fork(
-        &self,
-        clock: Clock,
-        versions: Arc<AtomicU64>,
-        changed: Arc<watch::Sender<u64>>,
-    ) -> Self {
+    pub(crate) fn fork(&self, clock: Clock, versions: Arc<AtomicU64>, ticked: Arc<Notify>) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::new(lock(&self.0.state).fork(clock, versions)),
-            changed,
+            changed: Notify::new(),
+            ticked,
             watches: AtomicUsize::new(0),
             tokens: Mutex::new(lock(&self.0.tokens).clone()),
         }))
@@ -216,15 +211,15 @@ impl Server {
     fn with_state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = lock(&self.0.state);
         let done = act(&mut state);
-        let version = state.version();
         drop(state);
-        self.0.changed.send_replace(version);
+        self.0.changed.notify_waiters();
+        self.0.ticked.notify_waiters();
         done
     }
 
-    /// Ticks after each write.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changed.subscribe()
+    /// Ends with the next write.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.0.changed.notified()
     }
 
     fn changes_after(&self, version: u64) -> Result<Vec<Entry>, Refusal> {

@@ -241,7 +241,7 @@ impl Drop for OpenWatch {
 
 impl<F: Fn(&Place, &Value) -> bool> Watch<F> {
     async fn next(&mut self) -> Option<Value> {
-        let mut changed = self.server.changes();
+        let server = self.server.clone();
         loop {
             if let Some(event) = self.pending.pop_front() {
                 return Some(event);
@@ -249,7 +249,8 @@ impl<F: Fn(&Place, &Value) -> bool> Watch<F> {
             if self.over {
                 return None;
             }
-            changed.mark_unchanged();
+            // Before it is looked at what there is, so that nothing is missed.
+            let changed = server.changed();
             self.take_changes();
             if !self.pending.is_empty() {
                 continue;
@@ -260,7 +261,8 @@ impl<F: Fn(&Place, &Value) -> bool> Watch<F> {
                 self.end
             });
             tokio::select! {
-                _ = changed.changed() => {}
+                biased;
+                () = changed => {}
                 () = tokio::time::sleep_until(next) => {
                     if Instant::now() >= self.end {
                         self.over = true;

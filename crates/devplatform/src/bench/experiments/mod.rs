@@ -1,6 +1,8 @@
 //! The experiments, one file each, by the numbers of the performance plan.
+mod churn;
 mod cpu;
 mod drift;
+mod failover;
 mod fanout;
 mod memory;
 mod noise;
@@ -33,9 +35,15 @@ pub(super) enum Experiment {
     /// A kill and a start: requests, writes, and how long new orders wait.
     #[value(name = "6", alias = "restart")]
     Restart,
+    /// Two replicas: the leader is killed, stopped, and ended; what it writes when it goes on.
+    #[value(name = "7", alias = "failover")]
+    FailOver,
     /// A change of the ProviderConfig that concerns everything.
     #[value(name = "8", alias = "fanout")]
     FanOut,
+    /// 200 API servers of tenants that come and go, and tokens that are rotated: what is left in the provider.
+    #[value(name = "9", alias = "churn")]
+    Churn,
     /// Repairs beside one tenant with 500 events a second and one whose API server is dead.
     #[value(name = "10", alias = "neighbour")]
     Neighbour,
@@ -53,7 +61,9 @@ impl Experiment {
             Self::Memory => 4,
             Self::Cpu => 5,
             Self::Restart => 6,
+            Self::FailOver => 7,
             Self::FanOut => 8,
+            Self::Churn => 9,
             Self::Neighbour => 10,
             Self::Orders => 11,
         }
@@ -67,7 +77,9 @@ impl Experiment {
             Self::Memory => "memory",
             Self::Cpu => "CPU",
             Self::Restart => "restart",
+            Self::FailOver => "fail-over",
             Self::FanOut => "change of the ProviderConfig",
+            Self::Churn => "cluster churn",
             Self::Neighbour => "noisy neighbour",
             Self::Orders => "orders at once",
         };
@@ -78,10 +90,10 @@ impl Experiment {
 /// All experiments with the number of service objects at rest that each is taken at, the small ones first: the fleet
 /// only grows.
 pub(super) fn schedule(objects: usize) -> Vec<(Experiment, usize)> {
-    use Experiment::{Cpu, Drift, FanOut, Life, Memory, Neighbour, Noop, Orders, Restart};
+    use Experiment::{Churn, Cpu, Drift, FailOver, FanOut, Life, Memory, Neighbour, Noop, Orders, Restart};
     let thousand = objects.min(1000);
     let small = [(Memory, 1), (Life, 1), (Drift, 1)];
-    let middle = [Drift, Noop, Cpu, Neighbour].map(|it| (it, thousand));
+    let middle = [Drift, Noop, Cpu, FailOver, Neighbour, Churn].map(|it| (it, thousand));
     // It leaves many objects, so it is taken where they are needed anyway.
     let orders = (Orders, thousand);
     // The last one ends the API server, which is slow for a while after it.
@@ -119,6 +131,8 @@ pub(super) async fn perform(stage: &mut Stage<'_>, experiment: Experiment, size:
         Experiment::Memory => memory::perform(stage).await,
         Experiment::Cpu => cpu::perform(stage).await,
         Experiment::Restart => restart::perform(stage).await,
+        Experiment::Churn => churn::perform(stage).await,
+        Experiment::FailOver => failover::perform(stage).await,
         Experiment::FanOut => fanout::perform(stage).await,
         Experiment::Neighbour => noise::neighbour(stage).await,
         Experiment::Orders => orders::perform(stage).await,

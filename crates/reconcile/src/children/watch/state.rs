@@ -6,7 +6,7 @@ use super::super::observe::{Body, Child};
 use crate::{Key, digest::Digester};
 use kube::{Resource, runtime::watcher::Event};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
@@ -22,7 +22,7 @@ pub(super) struct State {
     /// Who is woken when any object comes or goes.
     crowd: Vec<Arc<Key>>,
     /// Who is woken when the first list is complete, or fails.
-    waiting: HashSet<Arc<Key>>,
+    waiting: BTreeSet<Arc<Key>>,
     synced: bool,
     /// Why the last try failed.
     failure: Option<String>,
@@ -245,9 +245,11 @@ impl State {
             .map(|(place, _)| *place)
             .collect();
         let mut keys: Vec<Arc<Key>> = lost.into_iter().flat_map(|place| self.forget(place)).collect();
+        // In order: one seed of a simulation leads to one run.
+        keys.sort_unstable();
         self.failure = None;
         self.synced = true;
-        keys.extend(self.waiting.drain());
+        keys.extend(std::mem::take(&mut self.waiting));
         keys
     }
 
