@@ -22,6 +22,8 @@ pub mod queue;
 mod raw;
 mod request;
 pub mod status;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 pub mod watch;
 
 pub use controller::{Controller, Handle, Key, Limits, Outcome, Reconciler};

@@ -1,5 +1,5 @@
 //! The command line of a provider (contract §3): `init`, `run`, and `rbac` for its owner.
-use crate::{Process, provider::ServiceProvider, rbac, serving};
+use crate::{Process, log::Log, provider::ServiceProvider, rbac, serving};
 use clap::{ArgAction, Parser, Subcommand};
 use kube::Resource;
 use openmcp_api::keys::env;
@@ -11,7 +11,6 @@ use openmcp_reconcile::{
 use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// `explain` waits for the platform's answers so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,12 +108,13 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
         print!("{}", rbac::manifest::<P>(&cli.provider_name, &provider.access())?);
         return Ok(());
     }
-    start_log(match cli.command {
+    let verbosity = match cli.command {
         Command::Explain { .. } => "ERROR",
         _ => &cli.verbosity,
-    });
+    };
+    let log = Log::start(verbosity, &cli.provider_name)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let ended = on_signal(shutdown.clone())?;
         let result = match &cli.command {
@@ -130,7 +130,9 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
         };
         ended.abort();
         result
-    })
+    });
+    log.end();
+    result
 }
 
 async fn explain<P: ServiceProvider>(provider: P, cli: &Cli, object: &str) -> Result<(), MainError> {
@@ -197,18 +199,6 @@ async fn serve<P: ServiceProvider>(
         });
     }
     Ok(process.run(provider, shutdown).await?)
-}
-
-/// `RUST_LOG` wins.
-fn start_log(verbosity: &str) {
-    let level = verbosity.to_lowercase();
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=error")));
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 /// Cancels on SIGTERM and SIGINT.

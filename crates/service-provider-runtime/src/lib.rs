@@ -69,6 +69,7 @@ mod fanout;
 mod identity;
 mod inputs;
 mod inventories;
+mod log;
 mod measures;
 mod object;
 mod onboarding;
