@@ -4,7 +4,10 @@ use crate::{Network, World, world::HOME};
 use jiff::SignedDuration;
 use openmcp_reconcile::{Environment, Fault, admin::Readiness, environment::seed_this_thread};
 use service_provider_runtime::{Process as Provider, ServiceProvider};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
@@ -73,6 +76,8 @@ pub struct Process {
     runtime: Runtime,
     task: JoinHandle<Result<(), Fault>>,
     shutdown: CancellationToken,
+    /// How far its wall clock is off.
+    skew: Arc<Mutex<SignedDuration>>,
     /// The world's time when it was driven last.
     seen: Duration,
     /// What jitter follows from when it is driven next: other processes may have used this thread meanwhile.
@@ -87,8 +92,11 @@ impl Process {
             .start_paused(true)
             .build()?;
         let network = world.network(start.seed);
-        let (time, skew) = (world.time().clone(), start.skew);
-        let environment = Environment::new(network.clone(), move || time.now() + skew);
+        let (time, skew) = (world.time().clone(), Arc::new(Mutex::new(start.skew)));
+        let off = skew.clone();
+        let environment = Environment::new(network.clone(), move || {
+            time.now() + *off.lock().unwrap_or_else(PoisonError::into_inner)
+        });
         let shutdown = CancellationToken::new();
         let (of, stop, pod) = (world.clone(), shutdown.clone(), start.pod.to_owned());
         let task = runtime.spawn(async move {
@@ -113,6 +121,7 @@ impl Process {
             runtime,
             task,
             shutdown,
+            skew,
         })
     }
 
@@ -124,6 +133,11 @@ impl Process {
     /// SIGTERM.
     pub fn terminate(&self) {
         self.shutdown.cancel();
+    }
+
+    /// Its wall clock jumps.
+    pub fn jump(&self, by: SignedDuration) {
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner) += by;
     }
 
     /// How many tasks it has.
