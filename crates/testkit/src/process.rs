@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use openmcp_reconcile::{Environment, Fault, admin::Readiness, environment::seed_this_thread};
 use service_provider_runtime::{Process as Provider, ServiceProvider};
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,6 +21,9 @@ const REACTION: Duration = Duration::from_millis(50);
 
 /// What is waited for is looked at this often, when nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between two looks at what a process has.
+const GLANCE: Duration = Duration::from_millis(700);
 
 /// How a drive ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +147,20 @@ impl Process {
     /// How many tasks it has.
     pub fn tasks(&self) -> usize {
         self.runtime.metrics().num_alive_tasks()
+    }
+
+    /// Its tasks, and the open watches on all servers, as they are most of the time: a watch is closed for a moment when
+    /// it is renewed. Takes some seconds of simulated time.
+    pub fn footprint(&mut self) -> (usize, usize) {
+        let mut seen = BTreeMap::new();
+        for _ in 0..9 {
+            self.drive(GLANCE, |_| false);
+            let servers = self.world.servers();
+            let watches = servers.iter().map(|(_, server)| server.open_watches()).sum();
+            *seen.entry((self.tasks(), watches)).or_insert(0) += 1;
+        }
+        let most = seen.into_iter().max_by_key(|(_, times)| *times);
+        most.map(|(footprint, _)| footprint).unwrap_or_default()
     }
 
     /// Lets it run, and the world with it, until something is so; at most for `limit` of simulated time.

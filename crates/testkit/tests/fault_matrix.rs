@@ -14,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-type Snapshot = BTreeMap<String, Value>;
+/// The world, and what the process has.
+type End = (BTreeMap<String, Value>, (usize, usize));
 
 /// Longer than any back-off: then nothing is coming any more.
 const QUIET: Duration = Duration::from_secs(300);
@@ -76,12 +77,13 @@ fn text(world: &World, number: i32) -> String {
 }
 
 /// The world as it is when `count` were ordered without any fault.
-fn fault_free(count: i32) -> Snapshot {
-    static KNOWN: Mutex<BTreeMap<i32, Snapshot>> = Mutex::new(BTreeMap::new());
+fn fault_free(count: i32) -> End {
+    static KNOWN: Mutex<BTreeMap<i32, End>> = Mutex::new(BTreeMap::new());
     if let Some(known) = KNOWN.lock().unwrap().get(&count) {
         return known.clone();
     }
-    let end = oracle::snapshot(&served(count).0);
+    let (world, mut process) = served(count);
+    let end = (oracle::snapshot(&world), process.footprint());
     KNOWN.lock().unwrap().insert(count, end.clone());
     end
 }
@@ -91,7 +93,14 @@ fn is_well(world: &World, process: &mut Process, count: i32) {
     process.drive(LIMIT, is_ready);
     assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
     let mut wrong = oracle::judge(world);
-    wrong.extend(oracle::differences(&fault_free(count), &oracle::snapshot(world)));
+    let (expected, footprint) = fault_free(count);
+    wrong.extend(oracle::differences(&expected, &oracle::snapshot(world)));
+    let found = process.footprint();
+    if found != footprint {
+        wrong.push(format!(
+            "I9: (tasks, watches) are {found:?}, and {footprint:?} without faults"
+        ));
+    }
     assert!(
         wrong.is_empty(),
         "{}\n{}",
