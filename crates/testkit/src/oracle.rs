@@ -8,7 +8,7 @@
 //! | I5 finalizer | it goes only when no child and no Inventory is left, and is there before the first child |
 //! | I6 no deletion on absence | the end is that of the scenario, and who wants to know asks [`deleted_children`] |
 //! | I8 observedGeneration | it never falls, and never is ahead of the generation |
-//! | I9 counts | the simulator compares tasks and watches where the end is the beginning |
+//! | I9 counts | the simulator compares tasks and watches with the run without a crash, and where the end is the beginning |
 //!
 //! I3 concerns back ends that are not Kubernetes: `tests/external.rs` judges it; I7 is judged by the test of the lease.
 use crate::{

@@ -4,7 +4,11 @@ use crate::{Network, World, world::HOME};
 use jiff::SignedDuration;
 use openmcp_reconcile::{Environment, Fault, admin::Readiness, environment::seed_this_thread};
 use service_provider_runtime::{Process as Provider, ServiceProvider};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
@@ -17,6 +21,9 @@ const REACTION: Duration = Duration::from_millis(50);
 
 /// What is waited for is looked at this often, when nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between two looks at what a process has.
+const GLANCE: Duration = Duration::from_millis(700);
 
 /// How a drive ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +80,8 @@ pub struct Process {
     runtime: Runtime,
     task: JoinHandle<Result<(), Fault>>,
     shutdown: CancellationToken,
+    /// How far its wall clock is off.
+    skew: Arc<Mutex<SignedDuration>>,
     /// The world's time when it was driven last.
     seen: Duration,
     /// What jitter follows from when it is driven next: other processes may have used this thread meanwhile.
@@ -87,8 +96,11 @@ impl Process {
             .start_paused(true)
             .build()?;
         let network = world.network(start.seed);
-        let (time, skew) = (world.time().clone(), start.skew);
-        let environment = Environment::new(network.clone(), move || time.now() + skew);
+        let (time, skew) = (world.time().clone(), Arc::new(Mutex::new(start.skew)));
+        let off = skew.clone();
+        let environment = Environment::new(network.clone(), move || {
+            time.now() + *off.lock().unwrap_or_else(PoisonError::into_inner)
+        });
         let shutdown = CancellationToken::new();
         let (of, stop, pod) = (world.clone(), shutdown.clone(), start.pod.to_owned());
         let task = runtime.spawn(async move {
@@ -113,6 +125,7 @@ impl Process {
             runtime,
             task,
             shutdown,
+            skew,
         })
     }
 
@@ -126,9 +139,28 @@ impl Process {
         self.shutdown.cancel();
     }
 
+    /// Its wall clock jumps.
+    pub fn jump(&self, by: SignedDuration) {
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
     /// How many tasks it has.
     pub fn tasks(&self) -> usize {
         self.runtime.metrics().num_alive_tasks()
+    }
+
+    /// Its tasks, and the open watches on all servers, as they are most of the time: a watch is closed for a moment when
+    /// it is renewed. Takes some seconds of simulated time.
+    pub fn footprint(&mut self) -> (usize, usize) {
+        let mut seen = BTreeMap::new();
+        for _ in 0..9 {
+            self.drive(GLANCE, |_| false);
+            let servers = self.world.servers();
+            let watches = servers.iter().map(|(_, server)| server.open_watches()).sum();
+            *seen.entry((self.tasks(), watches)).or_insert(0) += 1;
+        }
+        let most = seen.into_iter().max_by_key(|(_, times)| *times);
+        most.map(|(footprint, _)| footprint).unwrap_or_default()
     }
 
     /// Lets it run, and the world with it, until something is so; at most for `limit` of simulated time.

@@ -175,6 +175,8 @@ pub struct Outcome {
     pub effects: usize,
     /// The end of the world.
     pub end: BTreeMap<String, Value>,
+    /// Tasks and watches in the end.
+    pub footprint: (usize, usize),
 }
 
 /// A provider on a simulated platform.
@@ -287,16 +289,17 @@ impl<P: ServiceProvider> Simulation<P> {
             .network()
             .look_at_effects(move |at| collected.add(at, from, &world));
         run.settle("start", PAUSE);
-        let start = (oracle::snapshot(&run.world), run.counts());
+        let start = (oracle::snapshot(&run.world), run.process.footprint());
         for act in &scenario.acts {
             states.next_act();
             run.play(std::slice::from_ref(act));
         }
         run.settle("the end", QUIET);
-        if oracle::snapshot(&run.world) == start.0 && run.counts() != start.1 {
-            let (before, after) = (start.1, run.counts());
+        let found = run.process.footprint();
+        if oracle::snapshot(&run.world) == start.0 && found != start.1 {
+            let before = start.1;
             run.wrong
-                .push(format!("I9: (tasks, watches) were {before:?} and are {after:?}"));
+                .push(format!("I9: (tasks, watches) were {before:?} and are {found:?}"));
         }
         let expected = run.end(scenario, None, None)?;
         for state in states.take() {
@@ -403,17 +406,6 @@ impl<'a, P: ServiceProvider> Run<'a, P> {
         (self.process.network().effects(), self.process.network().trace())
     }
 
-    /// Tasks of the process, and open watches on all servers.
-    fn counts(&self) -> (usize, usize) {
-        let watches = self
-            .world
-            .servers()
-            .iter()
-            .map(|(_, server)| server.open_watches())
-            .sum();
-        (self.process.tasks(), watches)
-    }
-
     /// The judgement.
     fn end(
         mut self,
@@ -423,14 +415,25 @@ impl<'a, P: ServiceProvider> Run<'a, P> {
     ) -> Result<Outcome, Failure> {
         self.settle("the end", QUIET);
         let end = oracle::snapshot(&self.world);
+        let footprint = self.process.footprint();
         self.wrong.extend(oracle::judge(&self.world));
         if let Some(expected) = expected {
             self.wrong.extend(oracle::differences(&expected.end, &end));
+            if footprint != expected.footprint {
+                let usual = expected.footprint;
+                self.wrong.push(format!(
+                    "I9: (tasks, watches) are {footprint:?}, and {usual:?} without a crash"
+                ));
+            }
         }
         let life = self.life();
         let (effects, trace) = self.first.take().unwrap_or(life);
         if self.wrong.is_empty() {
-            return Ok(Outcome { effects, end });
+            return Ok(Outcome {
+                effects,
+                end,
+                footprint,
+            });
         }
         Err(Failure {
             scenario: scenario.name.clone(),

@@ -1,11 +1,11 @@
-//! Faults 2 to 8, 10 to 12, 14 and 16 of the fault matrix, in simulated time. Fault 1 is `crashes.rs`.
+//! Faults 2 to 9, 12, 14 and 16 of the fault matrix, in simulated time. Fault 1 is `crashes.rs`, 10 and 11 are
+//! `leadership.rs`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
 use common::{config, greeter, simulation};
-use jiff::SignedDuration;
 use openmcp_testkit::{
-    Crash, Ended, Job, PERSON, Process, Scenario, Start, Trouble, WatchTrouble, World, children, oracle,
+    Crash, Ended, Job, PERSON, Process, Scenario, Trouble, WatchTrouble, World, children, oracle,
 };
 use serde_json::{Value, json};
 use std::{
@@ -14,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-type Snapshot = BTreeMap<String, Value>;
+/// The world, and what the process has.
+type End = (BTreeMap<String, Value>, (usize, usize));
 
 /// Longer than any back-off: then nothing is coming any more.
 const QUIET: Duration = Duration::from_secs(300);
@@ -76,12 +77,13 @@ fn text(world: &World, number: i32) -> String {
 }
 
 /// The world as it is when `count` were ordered without any fault.
-fn fault_free(count: i32) -> Snapshot {
-    static KNOWN: Mutex<BTreeMap<i32, Snapshot>> = Mutex::new(BTreeMap::new());
+fn fault_free(count: i32) -> End {
+    static KNOWN: Mutex<BTreeMap<i32, End>> = Mutex::new(BTreeMap::new());
     if let Some(known) = KNOWN.lock().unwrap().get(&count) {
         return known.clone();
     }
-    let end = oracle::snapshot(&served(count).0);
+    let (world, mut process) = served(count);
+    let end = (oracle::snapshot(&world), process.footprint());
     KNOWN.lock().unwrap().insert(count, end.clone());
     end
 }
@@ -91,7 +93,14 @@ fn is_well(world: &World, process: &mut Process, count: i32) {
     process.drive(LIMIT, is_ready);
     assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
     let mut wrong = oracle::judge(world);
-    wrong.extend(oracle::differences(&fault_free(count), &oracle::snapshot(world)));
+    let (expected, footprint) = fault_free(count);
+    wrong.extend(oracle::differences(&expected, &oracle::snapshot(world)));
+    let found = process.footprint();
+    if found != footprint {
+        wrong.push(format!(
+            "I9: (tasks, watches) are {found:?}, and {footprint:?} without faults"
+        ));
+    }
     assert!(
         wrong.is_empty(),
         "{}\n{}",
@@ -291,80 +300,6 @@ fn fault_8_a_second_writer_is_answered_at_a_bounded_rate_and_named() {
         process.drive(LIMIT, |world| text(world, 0) == "hello" && is_ready(world)),
         Ended::Reached
     );
-}
-
-fn replica(world: &World, pod: &str, skew: SignedDuration) -> Process {
-    let start = Start {
-        job: Job::RunElected,
-        pod,
-        seed: 7,
-        skew,
-    };
-    Process::start(world, common::Provider, start).unwrap()
-}
-
-fn leader(world: &World) -> String {
-    let lease =
-        world
-            .server("platform")
-            .object("coordination.k8s.io/v1", "Lease", "openmcp-system", "sp-greeter");
-    lease.unwrap_or_default()["spec"]["holderIdentity"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-#[test]
-fn fault_10_a_leader_that_was_stopped_past_its_lease_writes_nothing_more() {
-    let world = platform();
-    let mut first = replica(&world, "first", SignedDuration::ZERO);
-    order(&world, 1);
-    assert_eq!(first.drive(LIMIT, is_ready), Ended::Reached);
-    // In the middle of its work.
-    order(&world, 4);
-    let before = first.network().effects();
-    let network = first.network().clone();
-    first.drive(seconds(30), |_| network.effects() > before + 1);
-    let mut second = replica(&world, "second", SignedDuration::ZERO);
-    assert_eq!(
-        second.drive(seconds(120), |world| leader(world) == "second" && is_ready(world)),
-        Ended::Reached
-    );
-    let stopped_at = first.network().trace().len();
-    let ended = first.drive(seconds(60), |_| false);
-    let sent: Vec<String> = first.network().trace().split_off(stopped_at);
-    let written: Vec<&String> = sent
-        .iter()
-        .filter(|line| line.contains('#') && !line.contains("/leases/"))
-        .collect();
-    assert!(written.is_empty(), "{written:?}");
-    assert!(
-        matches!(&ended, Ended::Exited(Err(fault)) if fault.reason == "LeaseLost"),
-        "{ended:?}"
-    );
-    assert_eq!(leader(&world), "second");
-    assert_eq!(oracle::judge(&world), Vec::<String>::new());
-}
-
-#[test]
-fn fault_11_nobody_leads_earlier_because_of_a_clock() {
-    for skew in [SignedDuration::from_mins(5), SignedDuration::from_mins(-5)] {
-        let world = platform();
-        let mut first = replica(&world, "first", SignedDuration::ZERO);
-        first.drive(seconds(30), |_| false);
-        assert_eq!(leader(&world), "first");
-        let mut second = replica(&world, "second", skew);
-        for _ in 0..60 {
-            first.drive(seconds(1), |_| false);
-            second.drive(seconds(1), |_| false);
-            assert_eq!(leader(&world), "first", "{skew}");
-        }
-        drop(first);
-        assert_eq!(
-            second.drive(seconds(30), |world| leader(world) == "second"),
-            Ended::Reached
-        );
-    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use openmcp_api::crds;
 use serde_json::{Value, json};
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -159,11 +160,11 @@ impl<'a> Site<'a> {
         Ok(config)
     }
 
-    /// Certificate and key of the API server, for all names of this machine.
-    pub(super) fn serving(&self) -> (PathBuf, PathBuf) {
+    /// Certificate and key of the API server, and the address that they are for.
+    pub(super) fn serving(&self) -> (PathBuf, PathBuf, Ipv4Addr) {
         let pki = self.control_plane.pki();
         let name = Component::ApiServer.name();
-        (pki.cert(name), pki.key(name))
+        (pki.cert(name), pki.key(name), self.platform.block.host())
     }
 
     /// A client of an identity.

@@ -37,7 +37,7 @@ impl Drop for TenantServer {
 impl TenantServer {
     /// Opens `count` of them.
     pub(super) async fn open(site: &Site<'_>, count: usize) -> Result<Vec<Self>> {
-        let (certificate, key) = site.serving();
+        let (certificate, key, host) = site.serving();
         let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate)
             .and_then(Iterator::collect)
             .with_context(|| format!("cannot read {}", certificate.display()));
@@ -49,17 +49,17 @@ impl TenantServer {
         let tls = TlsAcceptor::from(Arc::new(tls));
         let mut opened = Vec::new();
         for number in 0..count {
-            opened.push(Self::start(number, tls.clone()).await?);
+            opened.push(Self::start(number, host, tls.clone()).await?);
         }
         Ok(opened)
     }
 
-    async fn start(number: usize, tls: TlsAcceptor) -> Result<Self> {
+    async fn start(number: usize, host: Ipv4Addr, tls: TlsAcceptor) -> Result<Self> {
         // Their kube-systems have to differ.
         let server = Server::with(u32::try_from(number + 1)?, jiff::Timestamp::now);
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CHILDREN}});
         server.create(&namespace)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(accept(listener, tls, server.clone()));
         Ok(Self {

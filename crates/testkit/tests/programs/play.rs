@@ -382,22 +382,9 @@ impl End {
     fn of(world: &World, process: &mut Process) -> Self {
         Self {
             all: oracle::snapshot(world),
-            counts: counts(world, process),
+            counts: process.footprint(),
         }
     }
-}
-
-/// What is most of the time: a watch is closed for a moment when it is renewed.
-fn counts(world: &World, process: &mut Process) -> (usize, usize) {
-    let mut seen = BTreeMap::new();
-    for _ in 0..9 {
-        process.drive(Duration::from_millis(700), |_| false);
-        let servers = world.servers();
-        let watches = servers.iter().map(|(_, server)| server.open_watches()).sum();
-        *seen.entry((process.tasks(), watches)).or_insert(0) += 1;
-    }
-    let most = seen.into_iter().max_by_key(|(_, times)| *times);
-    most.map(|(counts, _)| counts).unwrap_or_default()
 }
 
 /// The end of the same wishes where nothing goes wrong.

@@ -1,0 +1,133 @@
+//! Faults 10 and 11 of the fault matrix, in simulated time: who leads, and what one who does not writes.
+#![allow(clippy::unwrap_used, clippy::panic)]
+mod common;
+
+use common::{greeter, simulation};
+use jiff::SignedDuration;
+use openmcp_testkit::{Ended, Job, PERSON, Process, Start, World, oracle};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn order(world: &World, count: i32) {
+    world
+        .server("onboarding")
+        .apply(PERSON, &greeter("team", "one", count))
+        .unwrap();
+}
+
+fn is_ready(world: &World) -> bool {
+    let object = world.server("onboarding").live(&greeter("team", "one", 0));
+    object.is_some_and(|object| {
+        object["status"]["phase"] == "Ready"
+            && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+    })
+}
+
+fn replica(world: &World, pod: &str, skew: SignedDuration) -> Process {
+    let start = Start {
+        job: Job::RunElected,
+        pod,
+        seed: 7,
+        skew,
+    };
+    Process::start(world, common::Provider, start).unwrap()
+}
+
+fn leader(world: &World) -> String {
+    let lease =
+        world
+            .server("platform")
+            .object("coordination.k8s.io/v1", "Lease", "openmcp-system", "sp-greeter");
+    lease.unwrap_or_default()["spec"]["holderIdentity"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn fault_10_a_leader_that_was_stopped_past_its_lease_writes_nothing_more() {
+    let world = simulation().world();
+    let mut first = replica(&world, "first", SignedDuration::ZERO);
+    order(&world, 1);
+    assert_eq!(first.drive(LIMIT, is_ready), Ended::Reached);
+    // In the middle of its work.
+    order(&world, 4);
+    let before = first.network().effects();
+    let network = first.network().clone();
+    first.drive(seconds(30), |_| network.effects() > before + 1);
+    let mut second = replica(&world, "second", SignedDuration::ZERO);
+    assert_eq!(
+        second.drive(seconds(120), |world| leader(world) == "second" && is_ready(world)),
+        Ended::Reached
+    );
+    let stopped_at = first.network().trace().len();
+    let ended = first.drive(seconds(60), |_| false);
+    let sent: Vec<String> = first.network().trace().split_off(stopped_at);
+    let written: Vec<&String> = sent
+        .iter()
+        .filter(|line| line.contains('#') && !line.contains("/leases/"))
+        .collect();
+    assert!(written.is_empty(), "{written:?}");
+    assert!(
+        matches!(&ended, Ended::Exited(Err(fault)) if fault.reason == "LeaseLost"),
+        "{ended:?}"
+    );
+    assert_eq!(leader(&world), "second");
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
+
+#[test]
+fn fault_11_nobody_leads_earlier_because_of_a_clock() {
+    for skew in [SignedDuration::from_mins(5), SignedDuration::from_mins(-5)] {
+        let world = simulation().world();
+        let mut first = replica(&world, "first", SignedDuration::ZERO);
+        first.drive(seconds(30), |_| false);
+        assert_eq!(leader(&world), "first");
+        let mut second = replica(&world, "second", skew);
+        for _ in 0..60 {
+            first.drive(seconds(1), |_| false);
+            second.drive(seconds(1), |_| false);
+            assert_eq!(leader(&world), "first", "{skew}");
+        }
+        drop(first);
+        assert_eq!(
+            second.drive(seconds(30), |world| leader(world) == "second"),
+            Ended::Reached
+        );
+    }
+}
+
+#[test]
+fn fault_11_clocks_that_jump_neither_move_leadership_nor_stop_work() {
+    let world = simulation().world();
+    let mut first = replica(&world, "first", SignedDuration::ZERO);
+    let mut second = replica(&world, "second", SignedDuration::ZERO);
+    order(&world, 1);
+    assert_eq!(first.drive(LIMIT, is_ready), Ended::Reached);
+    for turn in 0..40 {
+        let jump = SignedDuration::from_mins([5, -10, 7, -2][turn % 4]);
+        first.jump(jump);
+        second.jump(-jump);
+        if turn % 10 == 0 {
+            order(&world, i32::try_from(turn / 10).unwrap());
+        }
+        first.drive(seconds(1), |_| false);
+        second.drive(seconds(1), |_| false);
+        assert_eq!(leader(&world), "first", "turn {turn}");
+    }
+    assert_eq!(first.drive(seconds(60), is_ready), Ended::Reached);
+    first.terminate();
+    first.drive(seconds(10), |_| false);
+    assert_eq!(
+        second.drive(seconds(10), |world| leader(world) == "second"),
+        Ended::Reached
+    );
+    order(&world, 2);
+    assert_eq!(second.drive(seconds(60), is_ready), Ended::Reached);
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
