@@ -6,7 +6,7 @@ use crate::{
     fault::Class,
     metrics::{self, ControllerMetrics},
     process,
-    queue::{Bounds, Finish, Job, Queue, Tenanted},
+    queue::{Bounds, Finish, Queue, Tenanted},
 };
 use futures::FutureExt;
 use std::{
@@ -170,8 +170,9 @@ impl Controller {
         }
     }
 
-    /// Runs the workers until `shutdown`; running reconciles get their deadline to end.
-    pub async fn run<R: Reconciler>(self, reconciler: Arc<R>, shutdown: CancellationToken) {
+    /// Runs the workers until `shutdown`; running reconciles get their deadline to end. Dropping it cuts them off
+    /// where they stand, and it can be called again after [`Controller::rest`].
+    pub async fn run<R: Reconciler>(&self, reconciler: Arc<R>, shutdown: CancellationToken) {
         let Self { shared, limits } = self;
         let mut passes = JoinSet::new();
         shared.stage.store(RUNS, Ordering::Relaxed);
@@ -181,8 +182,8 @@ impl Controller {
             "controller runs"
         );
         while !shutdown.is_cancelled() {
-            while let Some(job) = shared.take() {
-                passes.spawn(pass(reconciler.clone(), shared.clone(), job, limits.deadline));
+            while let Some(running) = Running::next(shared) {
+                passes.spawn(pass(reconciler.clone(), running, limits.deadline));
             }
             let due = shared.queue().next_due();
             tokio::select! {
@@ -209,6 +210,13 @@ impl Controller {
                 controller = shared.name,
                 "reconciles outlived their deadline and were cancelled"
             );
+        }
+    }
+
+    /// Waits until no reconcile runs: those of a [`Controller::run`] that was dropped end where they wait next.
+    pub async fn rest(&self) {
+        while self.shared.queue().running().next().is_some() {
+            self.shared.changed.notified().await;
         }
     }
 }
@@ -242,11 +250,11 @@ impl Shared {
         self.start.elapsed()
     }
 
-    fn take(&self) -> Option<Job<Key>> {
+    fn take(&self) -> Option<Key> {
         let now = self.now();
         let job = self.queue().next(now)?;
         self.metrics.started(job.lane, job.waited);
-        Some(job)
+        Some(job.key)
     }
 
     /// The controller's name.
@@ -324,9 +332,48 @@ impl Shared {
     }
 }
 
+/// A key that runs. Also if its pass is cut off the queue learns that it has ended, and tries it again.
+struct Running {
+    shared: Arc<Shared>,
+    key: Key,
+    ended: bool,
+}
+
+impl Running {
+    fn next(shared: &Arc<Shared>) -> Option<Self> {
+        Some(Self {
+            key: shared.take()?,
+            shared: shared.clone(),
+            ended: false,
+        })
+    }
+
+    fn finish(mut self, took: Duration, ended: &Result<Outcome, Fault>) {
+        self.ended = true;
+        self.shared.finish(&self.key, took, ended);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let finish = Finish::Failed {
+            class: Class::Unreachable,
+            retry_after: None,
+        };
+        let now = self.shared.now();
+        self.shared
+            .queue()
+            .done(now, &self.key, finish, crate::environment::chance());
+        self.shared.changed.notify_one();
+    }
+}
+
 /// One pass over one key: never panics, never outlives its deadline by more than the reporting grace.
-async fn pass<R: Reconciler>(reconciler: Arc<R>, shared: Arc<Shared>, job: Job<Key>, deadline: Duration) {
-    let key = job.key;
+async fn pass<R: Reconciler>(reconciler: Arc<R>, running: Running, deadline: Duration) {
+    let (shared, key) = (running.shared.clone(), running.key.clone());
     let span = tracing::info_span!("reconcile", controller = shared.name, %key);
     async {
         let start = Instant::now();
@@ -349,7 +396,7 @@ async fn pass<R: Reconciler>(reconciler: Arc<R>, shared: Arc<Shared>, job: Job<K
                 .await)
             }
         };
-        shared.finish(&key, start.elapsed(), &ended);
+        running.finish(start.elapsed(), &ended);
     }
     .instrument(span)
     .await;

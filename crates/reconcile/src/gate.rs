@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,8 @@ pub(crate) struct Gate {
     start: Instant,
     /// Milliseconds after `start`; [`OPEN`]: for ever.
     until: Arc<AtomicU64>,
-    ended: Arc<AtomicBool>,
+    /// How often leadership has ended.
+    term: Arc<AtomicU64>,
 }
 
 const OPEN: u64 = u64::MAX;
@@ -31,7 +32,7 @@ impl Gate {
         Self {
             start: Instant::now(),
             until: Arc::new(AtomicU64::new(OPEN)),
-            ended: Arc::default(),
+            term: Arc::default(),
         }
     }
 
@@ -45,7 +46,6 @@ impl Gate {
         let millis = at.saturating_duration_since(self.start).as_millis();
         self.until
             .store(u64::try_from(millis).unwrap_or(OPEN), Ordering::Release);
-        self.ended.store(false, Ordering::Release);
     }
 
     /// Nothing may be written from now on.
@@ -53,16 +53,21 @@ impl Gate {
         self.until.store(0, Ordering::Release);
     }
 
-    /// It was open and is not any more: nothing that was let through may leave either.
+    /// It was open and is not any more: what was let through may not leave either, not even when it opens again.
     pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
         self.close();
+        self.term.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether it was open and is not any more, by [`Gate::end`] or because its time is over.
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Counts how often it has ended.
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
+    }
+
+    /// Whether what was let through in `term` may not leave any more: the gate has ended since, or its time is over.
+    pub(crate) fn has_ended_since(&self, term: u64) -> bool {
         let led = !matches!(self.until.load(Ordering::Acquire), OPEN | 0);
-        self.ended.load(Ordering::Acquire) || (led && !self.is_open())
+        self.term() != term || (led && !self.is_open())
     }
 
     /// Whether a write may be sent now.
@@ -91,18 +96,21 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_open_has_ended() {
+    fn only_what_was_open_has_ended_and_what_was_let_through_then_never_leaves() {
         let gate = Gate::new();
+        let first = gate.term();
         gate.close();
-        assert!(!gate.has_ended(), "it never was");
+        assert!(!gate.has_ended_since(first), "it never was open");
         gate.open_until(Instant::now() + Duration::from_secs(3600));
-        assert!(!gate.has_ended());
+        assert!(!gate.has_ended_since(first));
         gate.open_until(Instant::now() + Duration::from_millis(20));
         std::thread::sleep(Duration::from_millis(25));
-        assert!(gate.has_ended());
-        gate.open_until(Instant::now() + Duration::from_secs(3600));
-        assert!(!gate.has_ended());
+        assert!(gate.has_ended_since(first), "its time is over");
         gate.end();
-        assert!(gate.has_ended() && !gate.is_open());
+        assert!(gate.has_ended_since(first) && !gate.is_open());
+        let second = gate.term();
+        assert!(!gate.has_ended_since(second), "one may ask for the lease again");
+        gate.open_until(Instant::now() + Duration::from_secs(3600));
+        assert!(gate.has_ended_since(first) && !gate.has_ended_since(second));
     }
 }

@@ -231,13 +231,14 @@ impl Guard {
         }
     }
 
-    /// Cancelled when leadership is lost: end all work, then the process.
+    /// Cancelled when leadership is lost: end all work.
     pub fn lost(&self) -> CancellationToken {
         self.lost.clone()
     }
 
     /// Does `work` while this process leads, then gives the lease back. A lost lease drops `work` where it stands and
-    /// is an error; the process should end then.
+    /// is an error. Whoever wants to lead again waits until nothing of the work is left
+    /// ([`crate::Controller::rest`]), and ends the process otherwise.
     pub async fn keep<T>(mut self, work: impl Future<Output = T>) -> Result<T, Fault> {
         let done = tokio::select! {
             biased;
@@ -255,10 +256,7 @@ impl Guard {
                 Ok(done)
             }
             (Some(done), None) => Ok(done),
-            (None, _) => Err(Fault::retry(
-                "LeaseLost",
-                "this process does not lead any more: it ends",
-            )),
+            (None, _) => Err(Fault::retry("LeaseLost", "this process does not lead any more")),
         }
     }
 }

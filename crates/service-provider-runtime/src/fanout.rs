@@ -99,7 +99,8 @@ mod tests {
         let seen = Arc::new(Seen(Mutex::default()));
         let all = move || keys(0..count);
         tokio::spawn(fan_out.clone().run(controller.handle(), all, stop.clone()));
-        tokio::spawn(controller.run(seen.clone(), stop.clone()));
+        let (reconciler, end) = (seen.clone(), stop.clone());
+        tokio::spawn(async move { controller.run(reconciler, end).await });
         let start = tokio::time::Instant::now();
         fan_out.start();
         while seen.0.lock().unwrap().len() < count {

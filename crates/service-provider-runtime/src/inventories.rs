@@ -196,7 +196,8 @@ fn lock(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
 fn catch_up(written: &mut Written, shown: &Inventory, gone: bool) {
     let slot = (shown.namespace().unwrap_or_default(), shown.name_any());
     let passed = match written.get(&slot) {
-        Some(Last::Wrote(own)) => !gone && version(shown) >= version(own),
+        Some(Last::Wrote(own)) if gone => shown.uid() == own.uid(),
+        Some(Last::Wrote(own)) => version(shown) >= version(own),
         Some(Last::Removed(uid)) => gone && shown.uid() == *uid,
         Some(Last::Unknown) | None => false,
     };

@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 /// From a leader's last sign of life on, others wait so long: another one works within ten seconds.
 const LEASE: Duration = Duration::from_secs(8);
 
+/// Work that is cut off ends at its next await.
+const CUT_OFF: Duration = Duration::from_secs(5);
+
 /// One process of a provider.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -54,7 +57,8 @@ impl Process {
         pipeline::explain(&world, &key).await
     }
 
-    /// Serves until `shutdown`, or until leadership is lost, which is an error.
+    /// Serves until `shutdown`. Where the lease is lost it stands by with warm caches, and serves when it leads again
+    /// (runtime design §8, fault 3).
     pub async fn run<P: ServiceProvider>(
         self,
         provider: P,
@@ -66,7 +70,7 @@ impl Process {
         } = self;
         if !self.leader_elect {
             let warm = run::warm(provider, names, &platform, &readiness, &shutdown).await?;
-            run::serve(warm, shutdown).await;
+            run::serve(&warm, shutdown).await;
             return Ok(());
         }
         let mut lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*self.pod)
@@ -74,14 +78,24 @@ impl Process {
         lease.duration = LEASE;
         // While it waits to lead, its caches are warm already (runtime design §8).
         let warm = run::warm(provider, names, &platform, &readiness, &shutdown);
-        let lead = lease.acquire(platform.client(), &shutdown);
+        let lead = lease.clone().acquire(platform.client(), &shutdown);
         let (warm, guard) = tokio::join!(warm, lead);
-        match guard {
-            Some(guard) => {
-                let warm = warm?;
-                guard.keep(run::serve(warm, shutdown)).await
+        let Some(mut guard) = guard else {
+            return Ok(());
+        };
+        let warm = warm?;
+        loop {
+            let Err(lost) = guard.keep(run::serve(&warm, shutdown.clone())).await else {
+                return Ok(());
+            };
+            tracing::warn!("{lost}: it stands by");
+            // The one reason to end: work that outlives the lease.
+            let rested = tokio::time::timeout(CUT_OFF, run::rest(&warm)).await;
+            rested.map_err(|_elapsed| Fault::retry("LeaseLost", "work outlives the lost lease"))?;
+            match lease.clone().acquire(platform.client(), &shutdown).await {
+                Some(again) => guard = again,
+                None => return Ok(()),
             }
-            None => Ok(()),
         }
     }
 }

@@ -110,13 +110,18 @@ pub(crate) async fn warm<P: ServiceProvider>(
 }
 
 /// Reconciles until `shutdown`.
-pub(crate) async fn serve<P: ServiceProvider>((controller, world): Warm<P>, shutdown: CancellationToken) {
+pub(crate) async fn serve<P: ServiceProvider>((controller, world): &Warm<P>, shutdown: CancellationToken) {
     tracing::info!(
         provider = world.names.provider,
         kind = world.names.kind,
         "serving"
     );
-    controller.run(Arc::new(Pipeline(world)), shutdown).await;
+    controller.run(Arc::new(Pipeline(world.clone())), shutdown).await;
+}
+
+/// Waits until nothing is left of a [`serve`] that was dropped.
+pub(crate) async fn rest<P: ServiceProvider>((controller, _): &Warm<P>) {
+    controller.rest().await;
 }
 
 fn build<P: ServiceProvider>(

@@ -1,4 +1,4 @@
-//! Faults 10 and 11 of the fault matrix, in simulated time: who leads, and what one who does not writes.
+//! Faults 3, 10 and 11 of the fault matrix, in simulated time: who leads, and what one who does not writes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
@@ -66,19 +66,50 @@ fn fault_10_a_leader_that_was_stopped_past_its_lease_writes_nothing_more() {
         Ended::Reached
     );
     let stopped_at = first.network().trace().len();
-    let ended = first.drive(seconds(60), |_| false);
+    // Shorter than the lease that the second one holds and does not renew meanwhile.
+    let ended = first.drive(seconds(5), |_| false);
     let sent: Vec<String> = first.network().trace().split_off(stopped_at);
     let written: Vec<&String> = sent
         .iter()
         .filter(|line| line.contains('#') && !line.contains("/leases/"))
         .collect();
     assert!(written.is_empty(), "{written:?}");
-    assert!(
-        matches!(&ended, Ended::Exited(Err(fault)) if fault.reason == "LeaseLost"),
-        "{ended:?}"
-    );
+    assert_eq!(ended, Ended::OutOfTime, "it stands by");
     assert_eq!(leader(&world), "second");
+    drop(second);
+    order(&world, 2);
+    let again = |world: &World| leader(world) == "first" && is_ready(world);
+    assert_eq!(
+        first.drive(seconds(60), again),
+        Ended::Reached,
+        "and is there when it is needed"
+    );
     assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
+
+#[test]
+fn fault_3_a_leader_that_cannot_renew_its_lease_neither_ends_nor_writes_and_goes_on_afterwards() {
+    for outage in [30, 600] {
+        let world = simulation().world();
+        let mut only = replica(&world, "only", SignedDuration::ZERO);
+        order(&world, 1);
+        assert_eq!(only.drive(LIMIT, is_ready), Ended::Reached);
+        let before = world.version();
+        // In the middle of its work.
+        order(&world, 3);
+        let network = only.network().clone();
+        let effects = network.effects();
+        only.drive(seconds(30), |_| network.effects() > effects);
+        network.down("platform");
+        assert_eq!(only.drive(seconds(15), |_| false), Ended::OutOfTime);
+        let effects = network.effects();
+        assert_eq!(only.drive(seconds(outage), |_| false), Ended::OutOfTime);
+        assert_eq!(network.effects(), effects, "it wrote without its lease");
+        network.heal();
+        assert_eq!(only.drive(seconds(120), is_ready), Ended::Reached);
+        assert!(oracle::deleted_children(&world, before).is_empty());
+        assert_eq!(oracle::judge(&world), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The last place before the network. A request that the gate let through waits for a connection, for TLS, for its turn:
 //! if the process is stopped there and goes on when another one leads, nothing may leave any more (I7).
 //!
-//! Which bytes are a write cannot be seen here, so the whole connection ends; so does the process, soon.
+//! Which bytes are a write cannot be seen here, so the whole connection ends. New ones are made for what comes after.
 use crate::gate::Gate;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -11,20 +11,22 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A stream through which nothing is sent after the gate has ended.
+/// A stream through which nothing is sent after the gate has ended, also when it is open again.
 pub(super) struct Fenced<S> {
     stream: S,
     gate: Gate,
+    term: u64,
 }
 
 impl<S> Fenced<S> {
     pub(super) fn new(stream: S, gate: Gate) -> Self {
-        Self { stream, gate }
+        let term = gate.term();
+        Self { stream, gate, term }
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.gate.has_ended() {
-            let why = "this process does not lead any more: it sends nothing";
+        if self.gate.has_ended_since(self.term) {
+            let why = "this process has lost its lease since: nothing is sent here any more";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         Ok(())
@@ -84,13 +86,14 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     #[tokio::test]
-    async fn nothing_that_was_let_through_leaves_after_the_gate_has_ended() {
+    async fn what_was_let_through_before_the_gate_ended_does_not_leave_when_it_opens_again() {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let gate = Gate::new();
         let mut fenced = Fenced::new(TokioIo::new(ours), gate.clone());
         let sent = poll_fn(|cx| Pin::new(&mut fenced).poll_write(cx, b"before")).await;
         assert_eq!(sent.unwrap(), 6);
         gate.end();
+        gate.open_until(tokio::time::Instant::now() + std::time::Duration::from_secs(3600));
         let refused = poll_fn(|cx| Pin::new(&mut fenced).poll_write(cx, b"after")).await;
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         drop(fenced);

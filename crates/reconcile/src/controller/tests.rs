@@ -65,7 +65,8 @@ fn start(
     let (script, shutdown) = (Arc::new(Script::default()), CancellationToken::new());
     let controller = Controller::new("script", limits);
     let handle = controller.handle();
-    let run = tokio::spawn(controller.run(script.clone(), shutdown.clone()));
+    let (reconciler, stop) = (script.clone(), shutdown.clone());
+    let run = tokio::spawn(async move { controller.run(reconciler, stop).await });
     (script, handle, shutdown, run)
 }
 
@@ -151,4 +152,26 @@ async fn workers_are_bounded_and_a_running_key_runs_again_after_never_beside() {
     shutdown.cancel();
     run.await.unwrap();
     handle.wake(key("one"), Lane::Urgent);
+}
+
+#[tokio::test]
+async fn a_run_that_is_cut_off_leaves_nothing_behind_and_the_next_one_takes_up_its_keys() {
+    let script = Arc::new(Script::default());
+    let controller = Controller::new("cut off", Limits::default());
+    controller
+        .handle()
+        .wake(Key::new("X", "a", "hangs"), Lane::Urgent);
+    let started = until(|| script.passes("hangs") == 1);
+    tokio::select! {
+        () = controller.run(script.clone(), CancellationToken::new()) => {}
+        () = started => {}
+    }
+    tokio::time::timeout(Duration::from_secs(10), controller.rest())
+        .await
+        .unwrap();
+    let again = until(|| script.passes("hangs") == 2);
+    tokio::select! {
+        () = controller.run(script.clone(), CancellationToken::new()) => {}
+        () = again => {}
+    }
 }
