@@ -39,6 +39,12 @@ kinds! {
     kro_config = "kro.services.open-control-plane.io", "v1alpha1", "ProviderConfig", "providerconfigs";
     /// ResourceGraphDefinition (MCP), kro's own.
     resource_graph_definition = "kro.run", "v1alpha1", "ResourceGraphDefinition", "resourcegraphdefinitions";
+    /// ResourceQuota.
+    resource_quota = "", "v1", "ResourceQuota", "resourcequotas";
+    /// ValidatingAdmissionPolicy.
+    admission_policy = "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies";
+    /// ValidatingAdmissionPolicyBinding.
+    admission_binding = "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings";
     /// Namespace.
     namespace = "", "v1", "Namespace", "namespaces";
     /// Secret.

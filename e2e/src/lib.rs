@@ -6,7 +6,10 @@
 pub mod kinds;
 pub mod kro;
 pub mod people;
+pub mod record;
+pub mod service;
 pub mod snapshot;
 pub mod wait;
 
 pub use people::{Platform, Tenant};
+pub use service::Service;

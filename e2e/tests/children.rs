@@ -10,18 +10,20 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use openmcp_e2e::Platform;
+use openmcp_e2e::{
+    Platform,
+    record::{Record, Verbatim},
+};
 use openmcp_reconcile::{
     Fault, Key,
     apply::Mark,
-    children::{Children, Cluster, Convergence, Engine, Maker, Report, Wanted},
+    children::{Children, Cluster, Convergence, Engine, Report, Wanted},
     digest::Digester,
     inventory::{Entry, Id, Inventory, Store},
 };
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -37,26 +39,7 @@ struct Rig {
     manager: String,
     engine: Engine,
     woken: tokio::sync::Mutex<mpsc::UnboundedReceiver<Key>>,
-    entries: Entries,
-}
-
-#[derive(Default)]
-struct Entries(Mutex<(Vec<Entry>, usize)>);
-
-impl Store for &Entries {
-    async fn save(&self, entries: Vec<Entry>) -> Result<(), Fault> {
-        let mut held = self.0.lock().unwrap();
-        *held = (entries, held.1 + 1);
-        Ok(())
-    }
-}
-
-struct Nothing;
-
-impl Maker for Nothing {
-    async fn make(&self, wanted: &Wanted) -> Result<Value, Fault> {
-        Ok(wanted.object.clone())
-    }
+    record: Record,
 }
 
 impl Rig {
@@ -77,7 +60,7 @@ impl Rig {
             namespace,
             engine: Engine::new(children),
             woken: tokio::sync::Mutex::new(woken),
-            entries: Entries::default(),
+            record: Record::default(),
         })
     }
 
@@ -119,17 +102,17 @@ impl Rig {
     }
 
     fn entries(&self) -> Vec<Entry> {
-        self.entries.0.lock().unwrap().0.clone()
+        self.record.entries()
     }
 
     fn saves(&self) -> usize {
-        self.entries.0.lock().unwrap().1
+        self.record.saves()
     }
 
     /// One pass.
     async fn pass(&self, wanted: &[Wanted], waiting: bool) -> Result<Report, Fault> {
         let (key, clusters, mark) = (self.key(), self.clusters(), self.mark());
-        let store = &self.entries;
+        let store = &self.record;
         let mut inventory = Inventory::new(&store, self.entries());
         let order = Convergence {
             key: &key,
@@ -139,7 +122,7 @@ impl Rig {
             waiting,
             now: Timestamp::now(),
         };
-        self.engine.converge(order, &mut inventory, &Nothing).await
+        self.engine.converge(order, &mut inventory, &Verbatim).await
     }
 
     /// Passes until a pass ends with nothing on its way; each further pass waits to be woken.
@@ -200,7 +183,7 @@ impl Rig {
 
     async fn tear_down(&self) -> Result<openmcp_reconcile::children::TearDown, Fault> {
         let ids: Vec<Id> = self.entries().into_iter().map(|entry| entry.id).collect();
-        let store = &self.entries;
+        let store = &self.record;
         let mut inventory = Inventory::new(&store, self.entries());
         let (key, clusters, mark) = (self.key(), self.clusters(), self.mark());
         let torn = self
@@ -329,7 +312,7 @@ async fn a_crash_before_the_uid_was_written_makes_no_second_object() -> Result<(
     let wanted = [rig.wanted(rig.config_map("x", json!({"a": "1"})))];
     rig.settle(&wanted).await?;
     let uid = rig.uid("x").await?;
-    let store = &rig.entries;
+    let store = &rig.record;
     let lost = rig.entries().into_iter().map(|entry| Entry {
         uid: None,
         desired: None,

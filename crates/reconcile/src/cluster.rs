@@ -26,8 +26,7 @@ use transport::{Swappable, Transport};
 
 pub use breaker::Breaker;
 pub(crate) use breaker::Fare;
-pub(crate) use dial::Tcp;
-pub use dial::{Dial, Reply, Wire};
+pub use dial::{Dial, Reply, Tcp, Wire};
 pub(crate) use rails::Open;
 
 /// A connection to one API server. Cheap to clone; its credentials can be swapped without a new client.
@@ -142,6 +141,15 @@ impl Connection {
         self.service.swap(transport.stack(&config)?);
         *current = Current { config, transport };
         Ok(true)
+    }
+
+    /// Whether its API server answers, as far as requests have shown: costs nothing while it does. While it does not,
+    /// the fault says so, and now and then a request tries.
+    pub async fn answers(&self) -> Result<(), Fault> {
+        match self.service.fare() {
+            Fare::Degraded => self.identity().await.map(drop),
+            Fare::Connecting | Fare::Synced => Ok(()),
+        }
     }
 
     /// The API server's identity: the UID of its kube-system namespace. `None` while that does not exist yet.

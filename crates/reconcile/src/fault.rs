@@ -1,7 +1,10 @@
 //! Why a reconcile did not succeed, in the classes that decide what happens next.
 //!
 //! Owns the classification of API errors. Knows nothing of queues or conditions.
-use crate::cluster::Open;
+use crate::{
+    cluster::Open,
+    text::{MESSAGE_MAX, brief},
+};
 use kube::core::Status;
 use std::{error::Error, time::Duration};
 
@@ -15,7 +18,7 @@ pub struct Fault {
     pub class: Class,
     /// PascalCase, bounded set: condition reason, Event reason, metric label.
     pub reason: &'static str,
-    /// What happened, to which object, and what to do.
+    /// What happened, to which object, and what to do. Short: what is too long loses its middle.
     pub message: String,
     /// The server's wish (`Retry-After`), if it gave one.
     pub retry_after: Option<Duration>,
@@ -69,7 +72,7 @@ impl Fault {
         Self {
             class,
             reason,
-            message: message.into(),
+            message: brief(&message.into(), MESSAGE_MAX).into_owned(),
             retry_after: None,
         }
     }
@@ -149,9 +152,13 @@ impl Fault {
         // An apply with the UID of an object that was replaced meanwhile (seen on 1.36; 409 if it is absent).
         let replaced = causes().any(|cause| cause.field == "metadata.uid");
         let terminating = causes().any(|cause| cause.reason == "NamespaceTerminating");
+        // Admission says no with a cause that names no field (seen on 1.36). It goes when whoever asked for it changes
+        // his mind: the input is not wrong, and must be tried again.
+        let refused = causes().any(|cause| cause.field.is_empty() && cause.reason.is_empty());
         let (class, reason) = match status.code {
             _ if terminating => (Class::Retry, "NamespaceTerminating"),
             422 if replaced => (Class::Retry, "Conflict"),
+            422 if refused => (Class::Denied, "AdmissionDenied"),
             422 if causes().any(|cause| is_immutable(&cause.message)) => (Class::Invalid, IMMUTABLE),
             401 | 403 => (Class::Denied, "AccessDenied"),
             400 | 413 | 415 | 422 => (Class::Invalid, "Rejected"),
@@ -172,10 +179,8 @@ impl Fault {
             (message, _) => message.to_owned(),
         };
         Self {
-            class,
-            reason,
-            message: format!("{doing}: {what}"),
             retry_after,
+            ..Self::new(class, reason, format!("{doing}: {what}"))
         }
     }
 }
@@ -232,6 +237,21 @@ mod tests {
             "details": {"causes": [{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]}
         }));
         assert_eq!(Fault::status("x", &terminating, None).class, Class::Retry);
+    }
+
+    #[test]
+    fn what_a_policy_denies_is_tried_again_while_a_wrong_field_is_not() {
+        let words = "clusterroles \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        let denied = status(json!({
+            "code": 422, "reason": "Invalid", "message": words,
+            "details": {"name": "x", "kind": "clusterroles", "causes": [{"message": words}]}
+        }));
+        let fault = Fault::status("apply", &denied, None);
+        assert_eq!((fault.class, fault.reason), (Class::Denied, "AdmissionDenied"));
+        let wrong = status(json!({
+            "code": 422, "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.x", "message": "no"}]}
+        }));
+        assert_eq!(Fault::status("apply", &wrong, None).class, Class::Invalid);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod request;
 pub mod status;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
+mod text;
 pub mod watch;
 
 pub use controller::{Controller, Handle, Key, Limits, Outcome, Reconciler};

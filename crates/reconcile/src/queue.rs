@@ -4,8 +4,8 @@
 //! never queued twice and never runs twice at once; waking a running key queues it again when it ends.
 //!
 //! **Back-off** belongs to a key and a fault class. Events neither reset nor inflate it: an event for a key in
-//! back-off gives it an *early* pass (bounded in rate by its lane), and when that fails the same way, the retry
-//! stays where it was. Only success, or [`Queue::forget`], resets it.
+//! back-off gives it an *early* pass (bounded in rate by its lane, and never before the time that the server asked
+//! for), and when that fails the same way, the retry stays where it was. Only success, or [`Queue::forget`], resets it.
 //!
 //! Times are durations since any fixed start. Randomness is an argument. Knows nothing of tokio or Kubernetes.
 mod backoff;
@@ -187,7 +187,10 @@ impl<K: Tenanted + Clone + Eq + Hash> Queue<K> {
             }
             Phase::Idle { due } => {
                 let at = match entry.hold {
-                    Some(hold) if hold.until > now => backoff::early(lane, entry.ended, hold.until).max(now),
+                    Some(hold) if hold.until > now => {
+                        let early = backoff::early(lane, entry.ended, hold.until);
+                        early.max(hold.asked).max(now)
+                    }
                     _ => now,
                 };
                 if at <= now {
@@ -325,7 +328,7 @@ impl<K: Tenanted + Clone + Eq + Hash> Queue<K> {
     /// The keys in back-off.
     pub fn held(&self) -> impl Iterator<Item = Held<K>> {
         self.entries.iter().filter_map(|(key, entry)| {
-            let Hold { class, until } = entry.hold?;
+            let Hold { class, until, .. } = entry.hold?;
             Some(Held {
                 key: key.clone(),
                 class,

@@ -1,6 +1,9 @@
 //! Status by server-side apply, written only when it differs; conditions whose lastTransitionTime moves only
 //! when their status value does.
-use crate::Fault;
+use crate::{
+    Fault,
+    text::{MESSAGE_MAX, brief},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
     Api, Resource, ResourceExt,
@@ -10,8 +13,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
-/// The API server's bound of a condition's message.
-const MESSAGE_MAX: usize = 32_768;
 /// The API server's bound of a condition's reason.
 const REASON_MAX: usize = 1_024;
 
@@ -80,20 +81,12 @@ pub fn merge_conditions(
             type_: new.type_.clone(),
             status: status.to_owned(),
             reason: new.legal_reason(),
-            message: cut(&new.message, MESSAGE_MAX).to_owned(),
+            message: brief(&new.message, MESSAGE_MAX).into_owned(),
             observed_generation: Some(generation),
             last_transition_time: kept.map_or(Time(now), |old| old.last_transition_time.clone()),
         });
     }
     merged
-}
-
-/// At most `bytes` of a text, cut between characters.
-pub(crate) fn cut(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or(0)]
 }
 
 /// Writes `desired` (the whole `status` that `manager` owns) to the status subresource by a forced server-side
@@ -245,12 +238,6 @@ mod tests {
         assert_eq!(reason("Ready", None, "no spaces:"), "no_spaces");
         assert_eq!(reason("Ready", None, "9lives"), "R9lives");
         assert_eq!(reason("Ready", None, &"a".repeat(2000)).len(), REASON_MAX - 1);
-    }
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        assert_eq!(cut("aé", 2), "a");
-        assert_eq!(cut("aé", 3), "aé");
     }
 
     #[test]

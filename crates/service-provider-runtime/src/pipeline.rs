@@ -19,7 +19,7 @@ use crate::{
 };
 use kube::{Resource, ResourceExt};
 use openmcp_api::names;
-use openmcp_reconcile::{Fault, Key, Outcome, Reconciler, status::apply_status};
+use openmcp_reconcile::{Fault, Key, Outcome, Reconciler, fault::Class, status::apply_status};
 use std::sync::Arc;
 
 /// Brings service objects to what they want, for ever.
@@ -53,7 +53,7 @@ impl<P: ServiceProvider> Pipeline<P> {
             }
             Ok(applied) => {
                 self.write(object, &Verdict::Applied(&applied)).await?;
-                match applied.failures.into_iter().next() {
+                match soonest(applied.failures) {
                     Some(fault) => Err(fault),
                     None => Ok(applied.wake.map_or(Outcome::Settled, Outcome::Wake)),
                 }
@@ -167,10 +167,32 @@ impl<P: ServiceProvider> Pipeline<P> {
     }
 }
 
+/// Of several failures that which is tried again first: one that no retry helps must not keep the others from theirs.
+fn soonest(failures: Vec<Fault>) -> Option<Fault> {
+    failures.into_iter().min_by_key(|fault| match fault.class {
+        Class::Retry | Class::Unreachable => 0,
+        Class::Invalid => 2,
+        _ => 1,
+    })
+}
+
 /// Waiting ends with an event; a fault is tried again by its class.
 fn ended(stop: Stop) -> Result<Outcome, Fault> {
     match stop {
         Stop::Fault(fault) => Err(fault),
         Stop::Wait { .. } | Stop::Stuck { .. } => Ok(Outcome::Settled),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_no_retry_helps_keeps_no_other_from_its_retry() {
+        let wrong = Fault::invalid("ImmutableField", "spec.x");
+        let passing = Fault::retry("ServerError", "500");
+        assert_eq!(soonest(vec![wrong.clone(), passing.clone()]), Some(passing));
+        assert_eq!(soonest(vec![wrong.clone()]), Some(wrong));
     }
 }

@@ -220,13 +220,17 @@ impl LiveView<'_> {
 /// Everything must be ready; the first thing that is not is named, what failed before what is on its way.
 pub fn kstatus(live: &LiveView<'_>) -> Health {
     let mut on_its_way = None;
-    for (name, health) in live.healths() {
-        match health {
+    for (name, child) in &live.children {
+        match child.health() {
             Health::Ready => {}
             Health::Failed(why) => return Health::Failed(format!("{name}: {why}").into()),
             Health::Progressing(why) => on_its_way = on_its_way.or_else(|| Some(format!("{name}: {why}"))),
             Health::Terminating => {
-                on_its_way = on_its_way.or_else(|| Some(format!("{name} is being deleted")))
+                let held = match child.holders().unwrap_or_default() {
+                    [] => String::new(),
+                    holders => format!(" (held by {})", holders.join(", ")),
+                };
+                on_its_way = on_its_way.or_else(|| Some(format!("{name} is being deleted{held}")))
             }
         }
     }

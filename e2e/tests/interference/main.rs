@@ -13,7 +13,9 @@ use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, ListParams};
 use openmcp_e2e::{
     kinds::{self, api},
-    kro, wait,
+    kro,
+    service::{ROLE, edit, uid, version},
+    wait,
 };
 use policy::{
     an_orphaned_service_goes_and_everything_that_it_consists_of_stays_without_our_marks,
@@ -21,10 +23,7 @@ use policy::{
     who_asks_is_told_what_there_is_what_differs_and_what_comes_next,
 };
 use serde_json::{Value, json};
-use stage::{
-    NAME, PROVIDER_LABEL, ROLE, Stage, access_request, as_workload, edit, owner, strip_labels, text, uid,
-    version,
-};
+use stage::{NAME, PROVIDER_LABEL, Stage, as_workload, owner, strip_labels, text};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +131,7 @@ async fn a_deleted_service_account_of_the_provider_is_made_again_and_the_provide
     stage: &Stage,
 ) -> Result<()> {
     let secrets = api(&stage.platform.client, &kinds::secret(), &stage.home().await?);
-    let secret = format!("{}.kubeconfig", access_request());
+    let secret = format!("{}.kubeconfig", stage.access_request());
     let before = serde_json::to_value(secrets.get(&secret).await?)?;
     stage.delete_provider_account().await?;
     wait::until(&secrets, &secret, "another kubeconfig", |live| {

@@ -1,16 +1,13 @@
 //! What a platform owner may say on the Inventory: keep everything, or take everything away by force; and what the
 //! provider tells who asks.
-use super::stage::{NAME, Stage, edit, text};
+use super::stage::{NAME, Stage, text};
 use anyhow::{Context, Result, ensure};
-use kube::{
-    Api,
-    api::{DeleteParams, DynamicObject, ListParams},
-    core::GroupVersionKind,
-    discovery::pinned_kind,
-};
+use kube::api::{DeleteParams, ListParams};
 use openmcp_e2e::{
     kinds::{self, api},
-    people, wait,
+    people,
+    service::edit,
+    wait,
 };
 use serde_json::{Value, json};
 use std::process::Command;
@@ -21,11 +18,9 @@ const RECEIPT: &str = "runtime.openmcp.cloud/receipt";
 /// The platform owner says it.
 async fn say(stage: &Stage, policy: &str) -> Result<()> {
     let inventories = api(&stage.platform.client, &kinds::inventory(), &stage.home().await?);
-    let all = inventories.list(&ListParams::default()).await?.items;
-    let ours = all.first().context("there is no Inventory")?;
-    let name = ours.metadata.name.as_deref().unwrap_or_default();
+    let ours = stage.inventory().await?;
     let patch = json!({"metadata": {"annotations": {POLICY: policy}}});
-    edit(&inventories, name, "the-owner", patch).await
+    edit(&inventories, text(&ours, "name"), "the-owner", patch).await
 }
 
 /// What was left in writing; it is removed, so that the next scene finds none.
@@ -58,7 +53,7 @@ pub(crate) async fn an_orphaned_service_goes_and_everything_that_it_consists_of_
     // Namespaces last: they take what is in them along.
     let (namespaces, rest): (Vec<_>, Vec<_>) = entries.iter().partition(|it| it["kind"] == "Namespace");
     for entry in rest.into_iter().chain(namespaces) {
-        let (objects, name) = place(stage, entry).await?;
+        let (objects, name) = stage.place(entry).await?;
         let live = objects
             .get(&name)
             .await
@@ -78,18 +73,6 @@ pub(crate) async fn an_orphaned_service_goes_and_everything_that_it_consists_of_
         wait::gone(&objects, &name).await?;
     }
     stage.nothing_but(&[]).await
-}
-
-/// Where an entry's object is.
-async fn place(stage: &Stage, entry: &Value) -> Result<(Api<DynamicObject>, String)> {
-    let field = |name: &str| entry[name].as_str().unwrap_or_default();
-    let client = match field("cluster").starts_with("mcp/") {
-        true => &stage.mcp,
-        false => &stage.platform.client,
-    };
-    let gvk = GroupVersionKind::gvk(field("group"), field("version"), field("kind"));
-    let (kind, _) = pinned_kind(client, &gvk).await?;
-    Ok((api(client, &kind, field("namespace")), field("name").to_owned()))
 }
 
 pub(crate) async fn force_takes_the_tenants_objects_along_and_says_which_finalizers_it_stripped(

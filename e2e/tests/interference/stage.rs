@@ -1,118 +1,43 @@
-//! The stage of the scenes: one ControlPlane, its tenant, the platform's owner, and what they can do.
-use anyhow::{Context, Result, ensure};
+//! The stage of the scenes: one ControlPlane with its service, and what people can do there.
+use anyhow::{Result, ensure};
 use kube::{
-    Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use openmcp_e2e::{
-    Platform, Tenant,
+    Service,
     kinds::{self, api},
-    kro, people, snapshot, wait,
+    people,
+    service::{ROLE, edit},
+    wait,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::ops::Deref;
 
 /// Tenant, ControlPlane and service bear it.
 pub(crate) const NAME: &str = "meddled";
-/// A child on the ControlPlane that nothing but the provider writes.
-pub(crate) const ROLE: &str = "kro:controller:static";
 pub(crate) const PROVIDER_LABEL: &str = "runtime.openmcp.cloud/provider";
 const OWNER_LABEL: &str = "runtime.openmcp.cloud/owner";
 const OPERATION: &str = "openmcp.cloud/operation";
 
 /// What the scenes share.
-pub(crate) struct Stage {
-    pub(crate) platform: Platform,
-    pub(crate) tenant: Tenant,
-    pub(crate) mcp: Client,
-    /// Everything on the ControlPlane and on the platform, without the service.
-    empty: [BTreeSet<String>; 2],
+pub(crate) struct Stage(Service);
+
+impl Deref for Stage {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.0
+    }
 }
 
 impl Stage {
     pub(crate) async fn set() -> Result<Self> {
-        let platform = Platform::from_env().await?;
-        platform.install_kro().await?;
-        let tenant = platform.tenant(NAME).await?;
-        let mcp = tenant.control_plane(NAME).await?;
-        let mut stage = Self {
-            platform,
-            tenant,
-            mcp,
-            empty: Default::default(),
-        };
+        let mut stage = Self(Service::set(NAME).await?);
         // What an earlier run that failed may have left.
         stage.resume().await?;
-        stage.empty = stage.everything().await?;
+        stage.0.remember().await?;
         Ok(stage)
-    }
-
-    pub(crate) async fn strike(&self) -> Result<()> {
-        let control_planes = self.tenant.api(&kinds::control_plane());
-        control_planes.delete(NAME, &DeleteParams::default()).await?;
-        wait::gone(&control_planes, NAME).await
-    }
-
-    pub(crate) async fn everything(&self) -> Result<[BTreeSet<String>; 2]> {
-        Ok([
-            snapshot::everything(&self.mcp).await?,
-            snapshot::everything(&self.platform.client).await?,
-        ])
-    }
-
-    pub(crate) fn kros(&self) -> Api<DynamicObject> {
-        self.tenant.api(&kinds::kro())
-    }
-
-    pub(crate) fn roles(&self) -> Api<DynamicObject> {
-        api(&self.mcp, &kinds::cluster_role(), "")
-    }
-
-    pub(crate) async fn order(&self) -> Result<()> {
-        self.tenant.order_kro(NAME, kro::VERSION).await?;
-        self.ready().await
-    }
-
-    pub(crate) async fn ready(&self) -> Result<()> {
-        wait::condition(&self.kros(), NAME, "Ready", "True", "")
-            .await
-            .map(drop)
-    }
-
-    pub(crate) async fn delete(&self) -> Result<()> {
-        self.kros().delete(NAME, &DeleteParams::default()).await?;
-        wait::gone(&self.kros(), NAME).await
-    }
-
-    /// Deletes the service. Nothing stays.
-    pub(crate) async fn leave(&self) -> Result<()> {
-        self.delete().await?;
-        self.nothing_but(&[]).await
-    }
-
-    /// What is on the ControlPlane and on the platform is what was there without the service, and `expected`.
-    pub(crate) async fn nothing_but(&self, expected: &[&str]) -> Result<()> {
-        for (now, before) in self.everything().await?.iter().zip(&self.empty) {
-            let left: Vec<_> = now
-                .difference(before)
-                .filter(|it| !expected.contains(&it.as_str()))
-                .collect();
-            ensure!(left.is_empty(), "left behind: {left:?}");
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn told(&self, texts: &[&str]) -> Result<()> {
-        let (client, namespace) = (&self.tenant.client, &self.tenant.namespace);
-        wait::event(client, namespace, NAME, texts).await.map(drop)
-    }
-
-    pub(crate) async fn role(&self) -> Result<Value> {
-        Ok(serde_json::to_value(self.roles().get(ROLE).await?)?)
-    }
-
-    pub(crate) async fn edit_role(&self, manager: &str, patch: Value) -> Result<()> {
-        edit(&self.roles(), ROLE, manager, patch).await
     }
 
     pub(crate) async fn remove_role(&self) -> Result<()> {
@@ -163,48 +88,11 @@ impl Stage {
         edit(&configs, "kro", "owner", patch).await
     }
 
-    /// The ControlPlane's namespace on the platform.
-    pub(crate) async fn home(&self) -> Result<String> {
-        let requests = self.access_requests().await?;
-        let own = requests.into_iter().find(|(_, name)| *name == access_request());
-        Ok(own.context("no AccessRequest for the ControlPlane")?.0)
-    }
-
-    /// The provider's accesses to ControlPlane and workload cluster, as (namespace, name).
-    pub(crate) async fn access_requests(&self) -> Result<Vec<(String, String)>> {
-        let by_kro = ListParams::default().labels("openmcp.cloud/managed-by=kro");
-        let all = api(&self.platform.client, &kinds::access_request(), "");
-        let of = |it: DynamicObject| Some((it.metadata.namespace?, it.metadata.name?));
-        let found: Vec<_> = all
-            .list(&by_kro)
-            .await?
-            .items
-            .into_iter()
-            .filter_map(of)
-            .collect();
-        // The provider's own access to onboarding is not the service's.
-        Ok(found
-            .into_iter()
-            .filter(|(_, name)| !name.contains("onboarding"))
-            .collect())
-    }
-
     /// The ServiceAccount on the ControlPlane by which the provider works there.
     pub(crate) async fn delete_provider_account(&self) -> Result<()> {
-        let request = format!("{}/{}", self.home().await?, access_request());
         let accounts = api(&self.mcp, &kinds::service_account(), people::SYSTEM);
-        let all = accounts.list(&ListParams::default()).await?.items;
-        let annotation = "hosted.clusters.openmcp.cloud/access-request";
-        let named = |it: &&DynamicObject| {
-            let annotations = it.metadata.annotations.as_ref();
-            annotations.and_then(|them| them.get(annotation)) == Some(&request)
-        };
-        let account = all
-            .iter()
-            .find(named)
-            .context("no ServiceAccount of the provider")?;
-        let name = account.metadata.name.as_deref().unwrap_or_default();
-        accounts.delete(name, &DeleteParams::default()).await?;
+        let name = self.provider_account().await?;
+        accounts.delete(&name, &DeleteParams::default()).await?;
         Ok(())
     }
 
@@ -216,29 +104,6 @@ impl Stage {
             .await?;
         ensure!(secrets.items.len() == 1, "{} Secrets", secrets.items.len());
         Ok(serde_json::to_value(&secrets.items[0])?)
-    }
-}
-
-/// The provider's AccessRequest for the ControlPlane.
-pub(crate) fn access_request() -> String {
-    format!("kro--{NAME}--mcp")
-}
-
-pub(crate) async fn edit(
-    objects: &Api<DynamicObject>,
-    name: &str,
-    manager: &str,
-    patch: Value,
-) -> Result<()> {
-    let params = PatchParams {
-        field_manager: Some(manager.to_owned()),
-        ..PatchParams::default()
-    };
-    match objects.patch(name, &params, &Patch::Merge(patch)).await {
-        Ok(_) => Ok(()),
-        // What is to be forced may be gone by itself already.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -257,14 +122,6 @@ pub(crate) fn strip_labels() -> Value {
 
 pub(crate) fn owner(object: &Value) -> &Value {
     &object["metadata"]["labels"][OWNER_LABEL]
-}
-
-pub(crate) fn uid(object: &Value) -> &Value {
-    &object["metadata"]["uid"]
-}
-
-pub(crate) fn version(object: &Value) -> &Value {
-    &object["metadata"]["resourceVersion"]
 }
 
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {

@@ -350,6 +350,7 @@ impl Engine {
         let mut complete = true;
         // Whether all earlier waves are ready: only then are the objects of the next one made.
         let mut open = true;
+        let ending = ending_namespaces(candidates);
         for wave in Wave::ALL {
             let mut running = Vec::new();
             let mut later = 0;
@@ -362,7 +363,9 @@ impl Engine {
                     continue;
                 };
                 let action = plan::decide(candidate, hash, Some(&entry), scene.order.now);
-                if !open && action == Action::Create {
+                let nowhere = ending.contains(&(&*candidate.id.cluster, &*candidate.id.namespace));
+                let writes = !matches!(action, Action::Nothing | Action::Await | Action::Report);
+                if (nowhere && writes) || (!open && action == Action::Create) {
                     later += 1;
                 } else {
                     running.push(self.run_step(
@@ -422,6 +425,17 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Our namespaces that are being deleted, with their clusters: nothing can be made in them.
+fn ending_namespaces<'a>(candidates: &'a [Candidate<'_>]) -> Vec<(&'a str, &'a str)> {
+    let ending = candidates.iter().filter(|candidate| {
+        let id = &candidate.id;
+        id.kind == "Namespace"
+            && id.group.is_empty()
+            && candidate.live.as_ref().is_some_and(Child::is_deleting)
+    });
+    ending.map(|it| (&*it.id.cluster, &*it.id.name)).collect()
 }
 
 /// The next time at which something must be made anew.

@@ -48,6 +48,19 @@ pub(super) fn health(kind: &str, body: &Value) -> Health {
     }
 }
 
+/// What holds an object that is being deleted: its finalizers, and what a namespace says of its content.
+pub(super) fn holders<'a>(kind: &str, body: &'a Value) -> impl Iterator<Item = &'a str> {
+    let list = |value: &'a Value| value.as_array().into_iter().flatten();
+    let said = match kind {
+        "Namespace" => &body["status"]["conditions"],
+        _ => &Value::Null,
+    };
+    let problems = list(said).filter(|condition| condition["status"] == "True");
+    list(&body["metadata"]["finalizers"])
+        .filter_map(Value::as_str)
+        .chain(problems.filter_map(|condition| condition["message"].as_str()))
+}
+
 fn progressing(why: impl Into<Box<str>>) -> Health {
     Health::Progressing(why.into())
 }
@@ -192,6 +205,17 @@ mod tests {
             "Deployment",
             &json!({"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}),
         )
+    }
+
+    #[test]
+    fn a_namespace_is_held_by_what_it_says_of_its_content() {
+        let body = json!({"metadata": {"finalizers": ["a"]}, "status": {"conditions": [
+            {"type": "NamespaceFinalizersRemaining", "status": "True", "message": "x in 1 resource instances"},
+            {"type": "NamespaceDeletionContentFailure", "status": "False", "message": "all is well"},
+        ]}});
+        let held: Vec<&str> = holders("Namespace", &body).collect();
+        assert_eq!(held, ["a", "x in 1 resource instances"]);
+        assert_eq!(holders("Job", &body).count(), 1);
     }
 
     #[test]

@@ -84,8 +84,8 @@ pub struct Child {
 #[derive(Debug, Clone, PartialEq)]
 struct Extra {
     health: Health,
-    /// It is being deleted; these finalizers hold it.
-    finalizers: Option<Box<[Box<str>]>>,
+    /// It is being deleted; this holds it.
+    holders: Option<Box<[Box<str>]>>,
     renew_at: Option<Timestamp>,
 }
 
@@ -93,16 +93,15 @@ impl Child {
     /// Reduces a body. `None` for something that is no stored object (no UID).
     pub fn observe(digester: &Digester, kind: &str, body: &Value) -> Option<Self> {
         let meta = &body["metadata"];
-        let finalizers = || meta["finalizers"].as_array().into_iter().flatten();
         let extra = Extra {
             health: kstatus::health(kind, body),
-            finalizers: (!meta["deletionTimestamp"].is_null())
-                .then(|| finalizers().filter_map(Value::as_str).map(Box::from).collect()),
+            holders: (!meta["deletionTimestamp"].is_null())
+                .then(|| kstatus::holders(kind, body).map(Box::from).collect()),
             renew_at: meta["annotations"][RENEW_ANNOTATION]
                 .as_str()
                 .and_then(|text| text.parse().ok()),
         };
-        let plain = extra.health.is_ready() && extra.finalizers.is_none() && extra.renew_at.is_none();
+        let plain = extra.health.is_ready() && extra.holders.is_none() && extra.renew_at.is_none();
         Some(Self {
             uid: Uid::of(meta["uid"].as_str()?),
             version: meta["resourceVersion"]
@@ -129,9 +128,9 @@ impl Child {
         self.extra.as_ref().map_or(&Health::Ready, |extra| &extra.health)
     }
 
-    /// It is being deleted, and these finalizers hold it.
-    pub fn finalizers(&self) -> Option<&[Box<str>]> {
-        self.extra.as_ref()?.finalizers.as_deref()
+    /// It is being deleted, and these hold it: finalizers, and what a namespace says of its content.
+    pub fn holders(&self) -> Option<&[Box<str>]> {
+        self.extra.as_ref()?.holders.as_deref()
     }
 
     /// When what it holds must be made anew, see [`RENEW_ANNOTATION`].
@@ -141,7 +140,7 @@ impl Child {
 
     /// Whether it is being deleted.
     pub fn is_deleting(&self) -> bool {
-        self.finalizers().is_some()
+        self.holders().is_some()
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -157,6 +156,15 @@ impl Child {
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         self.version > other.version
     }
+}
+
+/// " (held by a, b)", or nothing.
+pub(super) fn held_by(holders: &[impl AsRef<str>]) -> String {
+    if holders.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = holders.iter().map(AsRef::as_ref).collect();
+    format!(" (held by {})", names.join(", "))
 }
 
 /// Who else owns fields of an object, status aside.

@@ -4,6 +4,8 @@
 //! never deleted.
 use super::{
     converge::{CONCURRENCY, Engine},
+    kstatus::holders,
+    observe::held_by,
     wanted::Wave,
     watch::{Cluster, Scope},
 };
@@ -29,14 +31,14 @@ pub enum Removal {
     Released,
     /// Under the recorded UID there is something that bears neither our mark nor our fields: it is left alone.
     Foreign,
-    /// It is still there; these finalizers hold it.
+    /// It is still there; these hold it: finalizers, and what a namespace says of its content.
     Waiting(Vec<String>),
 }
 
 /// What removing several objects came to.
 #[derive(Debug, Default)]
 pub struct TearDown {
-    /// What is still there, with what holds it: "Namespace x (held by kubernetes)".
+    /// What is still there, with what holds it: "ClusterRole x (held by example.com/finalizer)".
     pub waiting: Vec<String>,
     /// What was not ours any more and was left alone.
     pub foreign: Vec<Id>,
@@ -107,13 +109,8 @@ impl Engine {
                     inventory.strike(&id);
                     result.foreign.push(id);
                 }
-                Ok(Removal::Waiting(finalizers)) if finalizers.is_empty() => {
-                    result.waiting.push(id.to_string())
-                }
-                Ok(Removal::Waiting(finalizers)) => {
-                    result
-                        .waiting
-                        .push(format!("{id} (held by {})", finalizers.join(", ")));
+                Ok(Removal::Waiting(holders)) => {
+                    result.waiting.push(format!("{id}{}", held_by(&holders)));
                 }
                 Err(fault) => failed = Some(fault),
             }
@@ -221,7 +218,7 @@ impl Target<'_> {
             return Ok(None);
         };
         let ours = entry.uid.as_deref() == meta["metadata"]["uid"].as_str();
-        let Some(Removal::Waiting(finalizers)) = terminating(&meta).filter(|_| ours) else {
+        let Some(Removal::Waiting(finalizers)) = self.terminating(&meta).filter(|_| ours) else {
             return Ok(None);
         };
         if finalizers.is_empty() {
@@ -252,9 +249,9 @@ impl Target<'_> {
         {
             return Err(answer.fault(format!("delete {}", self.address)));
         }
-        match raw::get_metadata(self.client, self.address).await? {
+        match self.read().await? {
             Some(meta) if meta["metadata"]["uid"] == live.as_str() => {
-                Ok(terminating(&meta).unwrap_or(Removal::Waiting(Vec::new())))
+                Ok(self.terminating(&meta).unwrap_or(Removal::Waiting(Vec::new())))
             }
             _ => Ok(Removal::Gone),
         }
@@ -279,9 +276,23 @@ impl Target<'_> {
         self.trim(&live, vec![remove]).await.map(|_| true)
     }
 
+    /// Its metadata; of a namespace all, for its status says what holds it.
+    async fn read(&self) -> Result<Option<Value>, Fault> {
+        match self.address.kind.resource.kind.as_str() {
+            "Namespace" => raw::get(self.client, self.address).await,
+            _ => raw::get_metadata(self.client, self.address).await,
+        }
+    }
+
+    fn terminating(&self, live: &Value) -> Option<Removal> {
+        let kind = &self.address.kind.resource.kind;
+        (!live["metadata"]["deletionTimestamp"].is_null())
+            .then(|| Removal::Waiting(holders(kind, live).map(str::to_owned).collect()))
+    }
+
     /// Whose the live object is: its UID where it is to be deleted now, else what it came to already.
     async fn look(&self, entry: &Entry, selected: &str) -> Result<Result<String, Removal>, Fault> {
-        let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
+        let Some(meta) = self.read().await? else {
             return Ok(Err(Removal::Gone));
         };
         let Some(live) = meta["metadata"]["uid"].as_str() else {
@@ -295,7 +306,7 @@ impl Target<'_> {
             _ if !ours => return Ok(Err(Removal::Foreign)),
             _ => {}
         }
-        if let Some(waiting) = terminating(&meta) {
+        if let Some(waiting) = self.terminating(&meta) {
             return Ok(Err(waiting));
         }
         if entry.orphan {
@@ -313,11 +324,4 @@ pub(super) fn propagation(wave: Wave) -> &'static str {
     } else {
         "Background"
     }
-}
-
-fn terminating(meta: &Value) -> Option<Removal> {
-    let meta = &meta["metadata"];
-    let finalizers = meta["finalizers"].as_array().into_iter().flatten();
-    (!meta["deletionTimestamp"].is_null())
-        .then(|| Removal::Waiting(finalizers.filter_map(Value::as_str).map(str::to_owned).collect()))
 }

@@ -4,7 +4,7 @@ use super::{
     drift::Drift,
     exact::surplus,
     kinds::Kind,
-    observe::{Address, Child, foreign_managers},
+    observe::{Address, Child, foreign_managers, held_by},
     plan::{Action, Candidate},
     remove::propagation,
     wanted::Wanted,
@@ -136,6 +136,11 @@ impl Engine {
             true => body,
             false => target.trim(&body, removals).await?,
         };
+        if let Some(drift) = &drift {
+            // What was refused is no repair: it is told as what it is, and paced by the back-off.
+            self.damper()
+                .note(&cluster.identity, id, &drift.to_string(), order.now);
+        }
         let child = Child::observe(self.digester(), wanted.kind(), &body).ok_or_else(|| {
             Fault::retry(
                 "ApiError",
@@ -191,7 +196,6 @@ impl Engine {
         if step.action == Action::Report {
             return Err(Held::Detected(drift));
         }
-        self.damper().note(identity, id, &drift.to_string(), now);
         Ok(match absent {
             true => Admitted::Recreate(drift),
             false => Admitted::Apply(Some(drift)),
@@ -318,12 +322,12 @@ pub(super) fn take_in<S: Store>(
     let Some(child) = child else {
         return Standing::Ready;
     };
-    let standing = match child.finalizers() {
-        Some(finalizers) => {
-            let held = finalizers.join(", ");
-            report.missing.push(format!(
-                "{id} is being deleted and made again after (held by {held})"
-            ));
+    let standing = match child.holders() {
+        Some(holders) => {
+            let held = held_by(holders);
+            report
+                .missing
+                .push(format!("{id} is being deleted and made again after{held}"));
             Standing::Missing
         }
         None if child.health().is_ready() => Standing::Ready,

@@ -23,12 +23,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::watch as signal;
+use tokio::{sync::watch as signal, time::Instant};
 
 /// Pages are read one after the other, and each is decoded whole: few of them, and none that is big.
 const PAGE: u32 = 500;
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// A server that only blinks is not worth a word.
+const LASTING: Duration = Duration::from_secs(2);
+/// No try of an outage is later than this after the one before: the longest pause, and a request without an answer.
+const OVER: Duration = Duration::from_secs(90);
 /// Between two lists of a watch that works: the net under it. What only such a list finds is counted, and should be
 /// nothing.
 const AUDIT: Duration = Duration::from_secs(6 * 3600);
@@ -244,6 +248,29 @@ async fn unused_for(leases: &mut signal::Receiver<usize>, linger: Duration) {
     }
 }
 
+/// Failures of one watch, one after the other.
+#[derive(Default)]
+struct Outage {
+    began: Option<Instant>,
+    last: Option<Instant>,
+    told: bool,
+}
+
+impl Outage {
+    /// Notes a failure. True once in an outage that lasts: whoever relies on this watch is blind by then, and should say
+    /// so. A watch that recovers without an event does not show that: only time tells the next outage from this one.
+    fn lasts(&mut self, now: Instant) -> bool {
+        let goes_on = |last: Instant| now.duration_since(last) < OVER;
+        if !self.last.replace(now).is_some_and(goes_on) {
+            (self.began, self.told) = (Some(now), false);
+        }
+        let lasts = self
+            .began
+            .is_some_and(|began| now.duration_since(began) >= LASTING);
+        lasts && !std::mem::replace(&mut self.told, true)
+    }
+}
+
 async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, metrics: &WatchMetrics) {
     let id = &watch.id;
     let api: Api<Body> = Api::all_with(client.clone(), &id.kind.resource);
@@ -255,6 +282,7 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
     }
     let mut stream = watcher::watcher(api, config).boxed();
     let mut backoff = FIRST_BACKOFF;
+    let mut outage = Outage::default();
     while let Some(event) = stream.next().await {
         let woken = match event {
             Ok(event) => {
@@ -275,6 +303,10 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
                 tracing::warn!(connection = id.connection, "{failure}");
                 let woken = watch.state().fail(failure);
                 woken.iter().for_each(|key| (shared.wake)(key));
+                if outage.lasts(Instant::now()) {
+                    let blind = watch.state().followers();
+                    blind.iter().for_each(|key| (shared.wake)(key));
+                }
                 tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * chance())).await;
                 if needs_new_list(&error) {
                     return;
@@ -284,5 +316,23 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
             }
         };
         woken.iter().for_each(|key| (shared.wake)(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_that_lasts_is_told_once_and_the_next_one_again() {
+        let (mut outage, start) = (Outage::default(), Instant::now());
+        let mut fails_after = |time| outage.lasts(start + time);
+        assert!(!fails_after(Duration::ZERO), "it may be a blink");
+        assert!(!fails_after(LASTING / 2));
+        assert!(fails_after(LASTING));
+        assert!(!fails_after(LASTING * 2), "once");
+        let later = LASTING * 2 + OVER;
+        assert!(!fails_after(later));
+        assert!(fails_after(later + LASTING));
     }
 }

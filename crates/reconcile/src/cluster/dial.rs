@@ -33,8 +33,8 @@ pub trait Dial: Send + Sync + 'static {
     fn dial(&self, config: &Config) -> Result<Wire, Fault>;
 }
 
-/// TCP and TLS, with a pool of connections.
-pub(crate) struct Tcp;
+/// TCP and TLS, with a pool of connections: what a real process has, and what a test puts its faults in front of.
+pub struct Tcp;
 
 impl Dial for Tcp {
     fn dial(&self, config: &Config) -> Result<Wire, Fault> {

@@ -31,13 +31,9 @@ pub(crate) struct Open {
 }
 
 impl fmt::Display for Open {
+    /// Always the same: a condition with it is not written anew at each try.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, again } = self;
-        write!(
-            f,
-            "{server} does not answer: nothing is sent for the next {:.1} s",
-            again.as_secs_f64()
-        )
+        write!(f, "{} does not answer: it is tried now and then", self.server)
     }
 }
 
@@ -57,7 +53,7 @@ impl Rails {
             let rails = look.upgrade()?;
             let in_flight = IN_FLIGHT - rails.in_flight.available_permits();
             Some(serde_json::json!({
-                "server": &*rails.server, "state": rails.breaker().fare().as_str(), "in_flight": in_flight,
+                "server": &*rails.server, "state": rails.fare().as_str(), "in_flight": in_flight,
             }))
         });
         rails
@@ -83,6 +79,11 @@ impl Rails {
                 again,
             }),
         }
+    }
+
+    /// How the connection fares.
+    pub(super) fn fare(&self) -> Fare {
+        self.breaker().fare()
     }
 
     /// A request was answered, or not.

@@ -1,5 +1,6 @@
 //! The HTTP stack under a kube client, whose credentials can be exchanged while it is in use.
 use super::{
+    breaker::Fare,
     dial::{Reply, Wire},
     rails::Rails,
 };
@@ -137,6 +138,11 @@ impl Swappable {
             rails,
             gate,
         }
+    }
+
+    /// How the connection fares.
+    pub(super) fn fare(&self) -> Fare {
+        self.rails.fare()
     }
 
     /// Requests from now on go through `stack`.

@@ -32,6 +32,8 @@ pub(super) struct Due {
 pub(super) struct Hold {
     pub(super) class: Class,
     pub(super) until: Duration,
+    /// The server's wish: no event runs it before.
+    pub(super) asked: Duration,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,9 @@ impl Entry {
                 now.saturating_add(limits.delay(*attempts, jitter)).max(asked)
             }
         };
-        self.hold = Some(Hold { class, until });
+        // What is merely unreachable asked for nothing.
+        let asked = if class == Class::Retry { asked } else { now };
+        self.hold = Some(Hold { class, until, asked });
         Some(until.saturating_sub(now))
     }
 }

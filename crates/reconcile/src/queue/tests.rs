@@ -210,6 +210,25 @@ fn a_wrong_input_waits_for_an_event_and_keeps_a_timer_that_is_ahead() {
 }
 
 #[test]
+fn no_event_runs_a_key_before_the_time_that_the_server_asked_for() {
+    let (mut queue, x) = (queue(1), key("a", "x"));
+    let asked = |class| Finish::Failed {
+        class,
+        retry_after: Some(at(9000)),
+    };
+    for (class, from) in [(Class::Retry, at(9000)), (Class::Unreachable, at(500))] {
+        queue.wake(at(0), x.clone(), Lane::Urgent);
+        queue.next(at(0)).unwrap();
+        queue.done(at(0), &x, asked(class), 1.0);
+        queue.wake(at(10), x.clone(), Lane::Urgent);
+        assert!(queue.next(from - at(1)).is_none());
+        assert!(queue.next(from).is_some());
+        queue.done(from, &x, Finish::Settled, 1.0);
+        queue.forget(&x);
+    }
+}
+
+#[test]
 fn forgetting_drops_back_off_and_timers() {
     let (mut queue, x) = (queue(1), key("a", "x"));
     queue.wake(at(0), x.clone(), Lane::Urgent);

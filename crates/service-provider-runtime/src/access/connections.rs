@@ -100,17 +100,17 @@ impl Connections {
     ) -> Result<Reached, Stop> {
         self.dependents.add(key, Credentials::SECRET, namespace, secret);
         let slot = self.slot(namespace, secret);
-        let mut open = slot.lock().await;
-        if open.as_ref().is_some_and(|held| held.of != incarnation.uid) {
+        let mut held = slot.lock().await;
+        if held.as_ref().is_some_and(|open| open.of != incarnation.uid) {
             if !incarnation.ready {
                 let message = format!("{} was made anew and is not ready yet", of.title());
                 return Err(Stop::wait("ClusterPending", message));
             }
-            *open = None;
+            *held = None;
         }
         let seen = self.credentials.fingerprint(namespace, secret);
-        let current = match (seen, open.as_ref()) {
-            (Some(seen), Some(held)) => held.kubeconfig == seen,
+        let current = match (seen, held.as_ref()) {
+            (Some(seen), Some(open)) => open.kubeconfig == seen,
             _ => false,
         };
         if !current {
@@ -121,10 +121,10 @@ impl Connections {
             let (fingerprint, kubeconfig) = found.ok_or_else(|| {
                 Stop::wait("AccessPending", format!("Secret {secret} has no kubeconfig yet"))
             })?;
-            self.refresh(&mut open, &incarnation.uid, (fingerprint, &kubeconfig), secret)
+            self.refresh(&mut held, &incarnation.uid, (fingerprint, &kubeconfig), secret)
                 .await?;
         }
-        let Some(open) = open.as_ref() else {
+        let Some(open) = held.as_ref() else {
             return Err(Stop::wait(
                 "AccessPending",
                 format!("Secret {secret} leads nowhere yet"),
@@ -135,10 +135,15 @@ impl Connections {
             identity: open.identity.clone(),
             connection: open.id,
         };
+        let (connection, endpoint) = (open.connection.clone(), open.endpoint.clone());
+        // Others are not to wait for a server that does not answer.
+        drop(held);
+        // Where nothing has to be sent, nothing else would tell that nobody can see what is there.
+        connection.answers().await?;
         Ok(Reached {
             name: of,
             cluster,
-            endpoint: open.endpoint.clone(),
+            endpoint,
         })
     }
 

@@ -202,6 +202,15 @@ impl State {
         }
     }
 
+    /// Everybody who follows a child, in the order of the keys.
+    pub(super) fn followers(&self) -> BTreeSet<Arc<Key>> {
+        let slots = self.slots.values();
+        slots
+            .flat_map(|slot| slot.followers.as_slice())
+            .cloned()
+            .collect()
+    }
+
     fn store(&mut self, digester: &Digester, kind: &str, body: &Body, listed: bool) -> Vec<Arc<Key>> {
         let Some(child) = Child::observe(digester, kind, &body.value) else {
             return Vec::new();
