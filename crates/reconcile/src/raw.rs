@@ -74,16 +74,20 @@ async fn get_as(
     answer.into_success(&doing).map(Some)
 }
 
-/// DELETE of exactly the object with `uid`.
+/// DELETE of exactly the object with `uid`, and where a version is given only as long as it has that.
 pub(crate) async fn delete(
     client: &kube::Client,
     address: &Address,
-    uid: &str,
+    (uid, version): (&str, Option<u64>),
     policy: &str,
 ) -> Result<Answer, Fault> {
+    let mut preconditions = json!({"uid": uid});
+    if let Some(version) = version {
+        preconditions["resourceVersion"] = version.to_string().into();
+    }
     let options = json!({
         "apiVersion": "v1", "kind": "DeleteOptions",
-        "preconditions": {"uid": uid}, "propagationPolicy": policy,
+        "preconditions": preconditions, "propagationPolicy": policy,
     });
     let sent = Sent {
         body: Some((JSON, &options)),

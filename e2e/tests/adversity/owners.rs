@@ -92,7 +92,8 @@ impl Owners {
             owners: Mutex::default(),
         });
         let shutdown = CancellationToken::new();
-        tokio::spawn(controller.run(subject.clone(), shutdown.clone()));
+        let (reconciler, end) = (subject.clone(), shutdown.clone());
+        tokio::spawn(async move { controller.run(reconciler, end).await });
         Ok(Self {
             namespace,
             client,

@@ -16,6 +16,7 @@ use crate::{
     apply_child::Target,
     inventory::{Entry, Id, Inventory, Store},
     raw,
+    request::Answer,
 };
 use futures::{StreamExt, stream};
 use http::StatusCode;
@@ -155,11 +156,11 @@ impl Engine {
         let watched = lease.follow(&entry.id.namespace, &entry.id.name);
         let synced = lease.synced() == Ok(true);
         // As it was applied, our marks included: there is no need to ask whose it is.
-        let unchanged = synced
-            && watched.as_ref().is_some_and(|child| {
-                let same_object = entry.uid.as_deref().is_some_and(|uid| child.has_uid(uid));
-                same_object && entry.live == Some(child.digest()) && !child.is_deleting()
-            });
+        let unchanged = watched.as_ref().filter(|child| {
+            let same_object = entry.uid.as_deref().is_some_and(|uid| child.has_uid(uid));
+            synced && same_object && entry.live == Some(child.digest()) && !child.is_deleting()
+        });
+        let unchanged = unchanged.map(|child| child.version());
         let address = entry.id.at(&kind);
         let target = Target {
             client: &cluster.client,
@@ -230,19 +231,33 @@ impl Target<'_> {
         Ok(Some(format!("took finalizers {finalizers} off {}", self.address)))
     }
 
-    /// `unchanged`: it is known to be ours, and not yet on its way out.
-    async fn remove(&self, entry: &Entry, unchanged: bool, selected: &str) -> Result<Removal, Fault> {
-        let live = match (&entry.uid, unchanged && !entry.orphan) {
-            (Some(uid), true) => uid.clone(),
-            _ => match self.look(entry, selected).await? {
-                Ok(live) => live,
-                Err(removal) => return Ok(removal),
-            },
+    /// `unchanged`: in this version it is known to be ours, and not yet on its way out.
+    async fn remove(&self, entry: &Entry, unchanged: Option<u64>, selected: &str) -> Result<Removal, Fault> {
+        let policy = propagation(entry.wave);
+        let known = entry.uid.clone().zip(unchanged).filter(|_| !entry.orphan);
+        if let Some((uid, version)) = known {
+            if self.still_aggregates().await? {
+                return Ok(Removal::Waiting(Vec::new()));
+            }
+            let answer = raw::delete(self.client, self.address, (&uid, Some(version)), policy).await?;
+            // Somebody wrote to it since: it may not be ours any more.
+            if answer.status != StatusCode::CONFLICT {
+                return self.confirm(answer, &uid).await;
+            }
+        }
+        let uid = match self.look(entry, selected).await? {
+            Ok(uid) => uid,
+            Err(removal) => return Ok(removal),
         };
         if self.still_aggregates().await? {
             return Ok(Removal::Waiting(Vec::new()));
         }
-        let answer = raw::delete(self.client, self.address, &live, propagation(entry.wave)).await?;
+        let answer = raw::delete(self.client, self.address, (&uid, None), policy).await?;
+        self.confirm(answer, &uid).await
+    }
+
+    /// What became of the object with this UID after a DELETE.
+    async fn confirm(&self, answer: Answer, uid: &str) -> Result<Removal, Fault> {
         if !answer.status.is_success()
             && answer.status != StatusCode::NOT_FOUND
             && answer.status != StatusCode::CONFLICT
@@ -250,7 +265,7 @@ impl Target<'_> {
             return Err(answer.fault(format!("delete {}", self.address)));
         }
         match self.read().await? {
-            Some(meta) if meta["metadata"]["uid"] == live.as_str() => {
+            Some(meta) if meta["metadata"]["uid"] == uid => {
                 Ok(self.terminating(&meta).unwrap_or(Removal::Waiting(Vec::new())))
             }
             _ => Ok(Removal::Gone),

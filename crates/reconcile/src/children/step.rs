@@ -261,7 +261,7 @@ async fn replace(target: &Target<'_>, entry: Entry, refused: Fault) -> Held {
         return Held::Failed(refused);
     };
     let policy = propagation(entry.wave);
-    match raw::delete(target.client, target.address, uid, policy).await {
+    match raw::delete(target.client, target.address, (uid, None), policy).await {
         Ok(answer) if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND => {
             let why = refused.message;
             Held::Replaced(Box::new(Entry { uid: None, ..entry }), why)
