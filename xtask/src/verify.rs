@@ -22,15 +22,26 @@ fn every_test(quick: bool) -> Result<(), String> {
     if quick {
         return Ok(());
     }
+    // Traces are an optional feature with dependencies of its own.
+    run(cargo().args([
+        "test",
+        "--workspace",
+        "--features",
+        "service-provider-runtime/telemetry",
+        "--test",
+        "telemetry",
+    ]))?;
     build()?;
     let platform = Platform::up()?;
     let suites = run(cargo()
         .args([
             "test",
             "--workspace",
-            // The simulator needs no platform: it was among the quick ones.
+            // Neither simulations nor traces need a platform: they were tested before.
             "--exclude",
             "openmcp-testkit",
+            "--exclude",
+            "openmcp-reconcile",
             "--features",
             "openmcp-e2e/e2e",
             "--test",
