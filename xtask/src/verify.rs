@@ -37,6 +37,8 @@ fn every_test(quick: bool) -> Result<(), String> {
         .args([
             "test",
             "--workspace",
+            // They take long: whoever waits for them wants to know everything that fails.
+            "--no-fail-fast",
             // Neither simulations nor traces need a platform: they were tested before.
             "--exclude",
             "openmcp-testkit",

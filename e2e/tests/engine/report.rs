@@ -87,7 +87,7 @@ async fn an_event_names_its_object_and_repetition_makes_no_second_one() -> Resul
     assert!(
         events
             .iter()
-            .any(|event| event.note.as_ref().unwrap().len() == 1024)
+            .any(|event| (1000..=1024).contains(&event.note.as_ref().unwrap().len()))
     );
     place.leave().await
 }
