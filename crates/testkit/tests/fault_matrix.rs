@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{config, greeter, simulation};
+use common::{config, greeter, order, simulation};
 use openmcp_testkit::{
     Crash, Ended, Job, PERSON, Process, Scenario, Trouble, WatchTrouble, World, children, oracle,
 };
@@ -41,13 +41,6 @@ fn served(count: i32) -> (World, Process) {
     assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
     assert!(is_ready(&world), "{}", live(&world));
     (world, process)
-}
-
-fn order(world: &World, count: i32) {
-    world
-        .server("onboarding")
-        .apply(PERSON, &greeter("team", "one", count))
-        .unwrap();
 }
 
 fn live(world: &World) -> Value {

@@ -2,22 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{greeter, simulation};
+use common::{greeter, order, simulation};
 use jiff::SignedDuration;
-use openmcp_testkit::{Ended, Job, PERSON, Process, Start, World, oracle};
+use openmcp_testkit::{Ended, Job, Process, Start, World, oracle};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-fn order(world: &World, count: i32) {
-    world
-        .server("onboarding")
-        .apply(PERSON, &greeter("team", "one", count))
-        .unwrap();
 }
 
 fn is_ready(world: &World) -> bool {

@@ -233,26 +233,28 @@ impl Target<'_> {
 
     /// `unchanged`: in this version it is known to be ours, and not yet on its way out.
     async fn remove(&self, entry: &Entry, unchanged: Option<u64>, selected: &str) -> Result<Removal, Fault> {
-        let policy = propagation(entry.wave);
         let known = entry.uid.clone().zip(unchanged).filter(|_| !entry.orphan);
-        if let Some((uid, version)) = known {
-            if self.still_aggregates().await? {
-                return Ok(Removal::Waiting(Vec::new()));
-            }
-            let answer = raw::delete(self.client, self.address, (&uid, Some(version)), policy).await?;
-            // Somebody wrote to it since: it may not be ours any more.
-            if answer.status != StatusCode::CONFLICT {
-                return self.confirm(answer, &uid).await;
-            }
-        }
-        let uid = match self.look(entry, selected).await? {
-            Ok(uid) => uid,
-            Err(removal) => return Ok(removal),
+        let (uid, version) = match known {
+            Some((uid, version)) => (uid, Some(version)),
+            None => match self.look(entry, selected).await? {
+                Ok(uid) => (uid, None),
+                Err(removal) => return Ok(removal),
+            },
         };
         if self.still_aggregates().await? {
             return Ok(Removal::Waiting(Vec::new()));
         }
-        let answer = raw::delete(self.client, self.address, (&uid, None), policy).await?;
+        let answer = raw::delete(
+            self.client,
+            self.address,
+            (&uid, version),
+            propagation(entry.wave),
+        )
+        .await?;
+        if answer.status == StatusCode::CONFLICT && version.is_some() {
+            // Somebody wrote to it since: it may not be ours any more.
+            return Box::pin(self.remove(entry, None, selected)).await;
+        }
         self.confirm(answer, &uid).await
     }
 

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each suite uses its part
 
 use kube::CustomResource;
-use openmcp_testkit::Simulation;
+use openmcp_testkit::{PERSON, Simulation, World};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -153,4 +153,13 @@ pub(crate) fn simulation() -> Simulation<Provider> {
     Simulation::new("greeter", || Provider)
         .on_platform(config("hello"))
         .control_plane("team", "one")
+}
+
+/// The tenant's one order, made or changed.
+#[allow(clippy::unwrap_used)] // a helper of tests
+pub(crate) fn order(world: &World, count: i32) {
+    world
+        .server("onboarding")
+        .apply(PERSON, &greeter("team", "one", count))
+        .unwrap();
 }
