@@ -51,7 +51,7 @@ impl Rig {
         let (wake, woken) = mpsc::unbounded_channel();
         let digester = Digester::new(&*namespace, "a test");
         let selector = format!("{PROVIDER}={namespace}");
-        let children = Children::new(digester, selector, Duration::from_secs(1), move |key: &Key| {
+        let children = Children::new(digester, selector, Duration::from_secs(1), move |key: &Key, _lane| {
             let _ = wake.send(key.clone());
         });
         Ok(Self {

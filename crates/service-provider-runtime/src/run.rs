@@ -150,8 +150,8 @@ fn build<P: ServiceProvider>(
         Digester::new(names.provider, secret),
         ours.clone(),
         LINGER,
-        move |key: &Key| {
-            waker.wake(key.clone(), Lane::Urgent);
+        move |key: &Key, lane| {
+            waker.wake(key.clone(), lane);
         },
     );
     let statuses = Arc::<Statuses>::default();

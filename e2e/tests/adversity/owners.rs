@@ -84,7 +84,7 @@ impl Owners {
         let (handle, waker) = (controller.handle(), controller.handle());
         let digester = Digester::new(&*namespace, "a test");
         let selector = format!("{PROVIDER}={namespace}");
-        let children = Children::new(digester, selector, Duration::from_secs(1), move |key: &Key| {
+        let children = Children::new(digester, selector, Duration::from_secs(1), move |key: &Key, _lane| {
             waker.wake(key.clone(), Lane::Urgent);
         });
         let subject = Arc::new(Subject {

@@ -187,9 +187,14 @@ impl Subject {
                 Ok(answer) if answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200") => {
                     return Ok(());
                 }
-                _ if Instant::now() > end => {
-                    bail!("the provider is not ready:\n{}", site.last_words(&self.name))
+                _ if !self.is_running() => {
+                    bail!("the provider ended:\n{}", site.last_words(&self.name))
                 }
+                answer if Instant::now() > end => bail!(
+                    "the provider is not ready: {answer:?}\n{:?}\n{}",
+                    self.ask("/debug/state").await,
+                    site.last_words(&self.name)
+                ),
                 _ => sleep(LOOK).await,
             }
         }

@@ -10,7 +10,7 @@ use super::{
     observe::{Body, Child},
 };
 use crate::{
-    Key, digest::Digester, environment::chance, fault::chain, metrics::WatchMetrics, watch::needs_new_list,
+    Key, Lane, digest::Digester, environment::chance, fault::chain, metrics::WatchMetrics, watch::needs_new_list,
 };
 use futures::StreamExt;
 use kube::{
@@ -57,7 +57,9 @@ pub enum Scope {
     All,
 }
 
-type Wake = dyn Fn(&Key) + Send + Sync;
+/// Drift and deletions are urgent, an outage concerns everybody in turn, and a first list is bulk: who orders something
+/// new meanwhile does not wait for all who are compared with it.
+type Wake = dyn Fn(&Key, Lane) + Send + Sync;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct WatchId {
@@ -98,7 +100,7 @@ impl Children {
         digester: Digester,
         selector: String,
         linger: Duration,
-        wake: impl Fn(&Key) + Send + Sync + 'static,
+        wake: impl Fn(&Key, Lane) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Shared {
             digester,
@@ -284,28 +286,32 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
     let mut backoff = FIRST_BACKOFF;
     let mut outage = Outage::default();
     while let Some(event) = stream.next().await {
-        let woken = match event {
+        let (woken, lane) = match event {
             Ok(event) => {
                 if !matches!(event, Event::Init) {
                     backoff = FIRST_BACKOFF;
                 }
                 let done = matches!(event, Event::InitDone);
                 let mut state = watch.state();
+                let lane = match state.is_synced() {
+                    true => Lane::Urgent,
+                    false => Lane::Bulk,
+                };
                 let woken = state.take(&shared.digester, &id.kind.resource.kind, event);
                 if done {
                     counters::missed(&id.kind.resource.kind, state.take_missed());
                 }
-                woken
+                (woken, lane)
             }
             Err(error) => {
                 metrics.restarted();
                 let failure = format!("cannot watch {}: {}", id.kind.resource.plural, chain(&error));
                 tracing::warn!(connection = id.connection, "{failure}");
                 let woken = watch.state().fail(failure);
-                woken.iter().for_each(|key| (shared.wake)(key));
+                woken.iter().for_each(|key| (shared.wake)(key, Lane::Normal));
                 if outage.lasts(Instant::now()) {
                     let blind = watch.state().followers();
-                    blind.iter().for_each(|key| (shared.wake)(key));
+                    blind.iter().for_each(|key| (shared.wake)(key, Lane::Normal));
                 }
                 tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * chance())).await;
                 if needs_new_list(&error) {
@@ -315,7 +321,7 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
                 continue;
             }
         };
-        woken.iter().for_each(|key| (shared.wake)(key));
+        woken.iter().for_each(|key| (shared.wake)(key, lane));
     }
 }
 

@@ -106,6 +106,11 @@ impl State {
         }
     }
 
+    /// Whether the first list is complete.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced
+    }
+
     fn place(&self, namespace: &str, name: &str) -> Place {
         Place(
             self.places
