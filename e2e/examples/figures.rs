@@ -14,7 +14,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams, WatchEvent, WatchParams},
 };
 use openmcp_e2e::{
-    Platform,
+    Platform, Tenant,
     kinds::{self, api},
     kro, wait,
 };
@@ -24,10 +24,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Breaks of the Deployment, with a pause between them: the thrash damper delays the repairs of a child that is broken
-/// again and again.
+/// Tenants' services at once. Each has a ControlPlane with an API server and a controller manager of its own, 300 MiB.
+const FLEET: usize = 25;
+/// Breaks of each Deployment: the thrash damper delays the repairs of a child that is broken more often.
 const BREAKS: usize = 4;
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(100);
+/// After a burst of work, until memory is given back.
+const CALM: Duration = Duration::from_secs(20);
+/// The programs whose memory is told.
+const PROGRAMS: [&str; 3] = [
+    "openmcp-operator",
+    "cluster-provider-hosted",
+    "service-provider-kro",
+];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -50,7 +59,6 @@ async fn main() -> Result<()> {
         started.elapsed(),
     );
 
-    drift(&platform.client).await?;
     let onboarding = platform.onboarding().await?;
     idle(&[
         ("platform", &platform.client),
@@ -77,6 +85,65 @@ async fn main() -> Result<()> {
     control_planes.delete("figures", &DeleteParams::default()).await?;
     wait::gone(&control_planes, "figures").await?;
     row("ControlPlane: delete to gone", started.elapsed());
+    fleet(&platform, &tenant).await
+}
+
+/// Many services: how long until all are Ready, what our processes need then, how fast drift is repaired.
+async fn fleet(platform: &Platform, tenant: &Tenant) -> Result<()> {
+    memory("no service object")?;
+    let names: Vec<String> = (0..FLEET).map(|number| format!("fleet-{number}")).collect();
+    let planes = tenant.api(&kinds::control_plane());
+    let kros = tenant.api(&kinds::kro());
+    let started = Instant::now();
+    for name in &names {
+        tenant.order_control_plane(name).await?;
+        tenant.order_kro(name, kro::VERSION).await?;
+    }
+    for name in &names {
+        wait::phase(&kros, name, "Ready").await?;
+    }
+    let what = format!("{FLEET} ControlPlanes and services ordered at once: until all are Ready");
+    row(&what, started.elapsed());
+    tokio::time::sleep(CALM).await;
+    memory(&format!("{FLEET} service objects"))?;
+    drift(&platform.client).await?;
+    let started = Instant::now();
+    for name in &names {
+        kros.delete(name, &DeleteParams::default()).await?;
+        planes.delete(name, &DeleteParams::default()).await?;
+    }
+    for name in &names {
+        wait::gone(&planes, name).await?;
+    }
+    row(&format!("all {FLEET} deleted: until gone"), started.elapsed());
+    Ok(())
+}
+
+/// Resident memory of our processes, and how much of it is not the program itself.
+fn memory(when: &str) -> Result<()> {
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Ok(line) = std::fs::read_to_string(path.join("cmdline")) else {
+            continue;
+        };
+        let mut words = line.split('\0');
+        let program = words.next().and_then(|word| word.rsplit('/').next());
+        let runs = words.next() == Some("run");
+        let Some(program) = program.filter(|program| runs && PROGRAMS.contains(program)) else {
+            continue;
+        };
+        let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+        let of = |field: &str| -> f64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+            kib.unwrap_or_default() / 1024.0
+        };
+        println!(
+            "| resident memory, {when}, {program} | {:.1} MiB, {:.1} MiB of it not the program itself |",
+            of("VmRSS:"),
+            of("RssAnon:")
+        );
+    }
     Ok(())
 }
 
@@ -84,8 +151,8 @@ fn row(what: &str, took: Duration) {
     println!("| {what} | {:.2} s |", took.as_secs_f64());
 }
 
-/// Breaks the controller's Deployment, by turns its image and the object itself, and times the repair between the
-/// two watch events.
+/// Breaks the Deployments of all kros, by turns the image and the object itself, and times the repair between the two
+/// watch events.
 async fn drift(platform: &Client) -> Result<()> {
     let all = api(platform, &kinds::deployment(), "")
         .list(&Default::default())
@@ -93,27 +160,30 @@ async fn drift(platform: &Client) -> Result<()> {
     let live = all
         .items
         .into_iter()
-        .find(|d| d.metadata.name.as_deref() == Some("kro"))
-        .context("kro's Deployment")?;
-    let namespace = live.metadata.namespace.clone().unwrap_or_default();
-    let image = live.data["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-    let deployments = api(platform, &kinds::deployment(), &namespace);
+        .filter(|d| d.metadata.name.as_deref() == Some("kro"));
+    let live: Vec<_> = live.collect();
     let (mut edited, mut deleted) = (Vec::new(), Vec::new());
-    for i in 0..BREAKS {
-        let delete = i % 2 == 1;
-        tokio::time::sleep(PAUSE).await;
-        let took = repair(&deployments, &image, delete).await?;
-        if delete {
-            deleted.push(took)
-        } else {
-            edited.push(took)
+    for turn in 0..BREAKS {
+        let delete = turn % 2 == 1;
+        for one in &live {
+            let namespace = one.metadata.namespace.as_deref().context("kro's namespace")?;
+            let image = &one.data["spec"]["template"]["spec"]["containers"][0]["image"];
+            let deployments = api(platform, &kinds::deployment(), namespace);
+            tokio::time::sleep(PAUSE).await;
+            let took = repair(&deployments, image, delete).await?;
+            if delete {
+                deleted.push(took)
+            } else {
+                edited.push(took)
+            }
         }
     }
-    for (what, mut times) in [("image edited", edited), ("object deleted", deleted)] {
+    let every = edited.iter().chain(&deleted).copied().collect();
+    for (what, mut times) in [("all", every), ("image edited", edited), ("deleted", deleted)] {
         times.sort();
         let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
         println!(
-            "| drift repaired, {what}, {} breaks | p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms |",
+            "| drift of kro's Deployments repaired, {what}, {} breaks | p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms |",
             times.len(),
             at(50),
             at(99),

@@ -51,9 +51,14 @@ impl Rig {
         let (wake, woken) = mpsc::unbounded_channel();
         let digester = Digester::new(&*namespace, "a test");
         let selector = format!("{PROVIDER}={namespace}");
-        let children = Children::new(digester, selector, Duration::from_secs(1), move |key: &Key, _lane| {
-            let _ = wake.send(key.clone());
-        });
+        let children = Children::new(
+            digester,
+            selector,
+            Duration::from_secs(1),
+            move |key: &Key, _lane| {
+                let _ = wake.send(key.clone());
+            },
+        );
         Ok(Self {
             client,
             manager: namespace.clone(),

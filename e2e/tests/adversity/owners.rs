@@ -84,9 +84,14 @@ impl Owners {
         let (handle, waker) = (controller.handle(), controller.handle());
         let digester = Digester::new(&*namespace, "a test");
         let selector = format!("{PROVIDER}={namespace}");
-        let children = Children::new(digester, selector, Duration::from_secs(1), move |key: &Key, _lane| {
-            waker.wake(key.clone(), Lane::Urgent);
-        });
+        let children = Children::new(
+            digester,
+            selector,
+            Duration::from_secs(1),
+            move |key: &Key, _lane| {
+                waker.wake(key.clone(), Lane::Urgent);
+            },
+        );
         let subject = Arc::new(Subject {
             engine: Engine::new(children),
             owners: Mutex::default(),

@@ -10,7 +10,8 @@ use super::{
     observe::{Body, Child},
 };
 use crate::{
-    Key, Lane, digest::Digester, environment::chance, fault::chain, metrics::WatchMetrics, watch::needs_new_list,
+    Key, Lane, digest::Digester, environment::chance, fault::chain, metrics::WatchMetrics,
+    watch::needs_new_list,
 };
 use futures::StreamExt;
 use kube::{
