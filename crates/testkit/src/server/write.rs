@@ -2,13 +2,17 @@
 //!
 //! There is no admission, no validation beyond what is listed here, and of defaulting only what the table in
 //! `default_fields` says.
+mod keep;
+mod refuse;
+
 use super::{
     answer::Refusal,
     kinds::Kind,
-    managed::{self, Conflicts, Writer},
-    schema::Node,
+    managed::{self, Writer},
     state::{Place, State},
 };
+use keep::{drop_doors, keep_doors, restore};
+use refuse::{check_immutable, check_nulls, owned_by_others};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -25,34 +29,6 @@ pub(crate) type Written = (Arc<Value>, bool);
 impl Write<'_> {
     fn is_status(&self) -> bool {
         self.writer.subresource.is_some()
-    }
-
-    /// What identifies an object must be what the path says.
-    fn check_identity(&self, object: &Value) -> Result<(), Refusal> {
-        let wrong = |field: &str, expected: &str| {
-            let given = object.pointer(field).and_then(Value::as_str);
-            given.is_some_and(|given| given != expected)
-        };
-        if wrong("/metadata/name", &self.place.name) {
-            return Err(Refusal::bad_request(format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                object["metadata"]["name"].as_str().unwrap_or_default(),
-                self.place.name
-            )));
-        }
-        if wrong("/metadata/namespace", &self.place.namespace) {
-            return Err(Refusal::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-        if wrong("/kind", &self.kind.kind) || wrong("/apiVersion", &self.kind.api_version()) {
-            return Err(Refusal::bad_request(format!(
-                "{} in version {:?} is expected here",
-                self.kind.kind,
-                self.kind.api_version()
-            )));
-        }
-        Ok(())
     }
 }
 
@@ -214,40 +190,6 @@ impl State {
         Ok(())
     }
 
-    fn check_namespace(&self, write: &Write<'_>) -> Result<(), Refusal> {
-        let namespace = &write.place.namespace;
-        let at = Place {
-            group: String::new(),
-            plural: "namespaces".to_owned(),
-            namespace: String::new(),
-            name: namespace.clone(),
-        };
-        let Some(found) = self.get(&at) else {
-            return Err(Refusal::absent(at.named()));
-        };
-        if found["metadata"]["deletionTimestamp"].is_null() {
-            return Ok(());
-        }
-        let of = write.place.named();
-        let group = match of.group {
-            "" => of.plural.to_owned(),
-            group => format!("{}.{group}", of.plural),
-        };
-        let message = format!(
-            "{group} {:?} is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
-            of.name
-        );
-        let mut details = json!({"name": of.name, "kind": of.plural, "causes": [{
-            "reason": "NamespaceTerminating",
-            "message": format!("namespace {namespace} is being terminated"),
-            "field": "metadata.namespace",
-        }]});
-        if !of.group.is_empty() {
-            details["group"] = of.group.into();
-        }
-        Err(Refusal::new(403, "Forbidden", message, details))
-    }
-
     fn store_new(&mut self, write: &Write<'_>, mut object: Value) -> Result<Arc<Value>, Refusal> {
         if !write.kind.custom && write.kind.kind == "Namespace" {
             object["spec"] = json!({"finalizers": ["kubernetes"]});
@@ -335,135 +277,6 @@ pub(crate) fn is_over(object: &Value) -> bool {
         && (object["kind"] != "Namespace" || none(&object["spec"]["finalizers"]))
 }
 
-/// Takes out of an apply what its door does not let through.
-fn drop_doors(wanted: &mut Value, is_status: bool, has_status: bool) {
-    let Some(fields) = wanted.as_object_mut() else {
-        return;
-    };
-    if is_status {
-        let name = fields.get("metadata").map(|metadata| metadata["name"].clone());
-        fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "status"));
-        fields.insert("metadata".to_owned(), json!({"name": name}));
-    } else if has_status {
-        fields.remove("status");
-    }
-}
-
-/// Takes from the live object what an update's door does not let through.
-fn keep_doors(live: &Value, object: &mut Value, is_status: bool, has_status: bool) {
-    if is_status {
-        let status = object.get("status").cloned();
-        *object = live.clone();
-        match (status, object.as_object_mut()) {
-            (Some(status), Some(fields)) => drop(fields.insert("status".to_owned(), status)),
-            (None, Some(fields)) => drop(fields.remove("status")),
-            _ => {}
-        }
-    } else if has_status && let Some(fields) = object.as_object_mut() {
-        match live.get("status") {
-            Some(status) => drop(fields.insert("status".to_owned(), status.clone())),
-            None => drop(fields.remove("status")),
-        }
-    }
-}
-
-/// What only the server sets.
-fn restore(live: &Value, object: &mut Value) {
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "resourceVersion",
-        "namespace",
-        "name",
-    ] {
-        let held = live["metadata"].get(field).cloned();
-        match (held, object["metadata"].as_object_mut()) {
-            (Some(held), Some(metadata)) => drop(metadata.insert(field.to_owned(), held)),
-            (None, Some(metadata)) => drop(metadata.remove(field)),
-            _ => {}
-        }
-    }
-    // An empty map or list in metadata is none.
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.retain(|field, value| {
-            !matches!(
-                field.as_str(),
-                "labels" | "annotations" | "finalizers" | "ownerReferences"
-            ) || !(value.is_null()
-                || value.as_object().is_some_and(serde_json::Map::is_empty)
-                || value.as_array().is_some_and(Vec::is_empty))
-        });
-    }
-}
-
-fn check_nulls(write: &Write<'_>, object: &mut Value) -> Result<(), Refusal> {
-    if !write.kind.custom {
-        Node::drop_nulls(object);
-        return Ok(());
-    }
-    let Some((path, wants)) = write.kind.node.refused_null(object) else {
-        return Ok(());
-    };
-    let field = path.join(".").replace(".[", "[");
-    let why = format!("\"null\": {field} in body must be of type {wants}: \"null\"");
-    Err(Refusal::invalid(
-        &write.kind.kind,
-        write.place.named(),
-        "FieldValueTypeInvalid",
-        &field,
-        &why,
-    ))
-}
-
-fn check_immutable(write: &Write<'_>, live: &Value, object: &Value) -> Result<(), Refusal> {
-    let (kind, of) = (write.kind, write.place.named());
-    let invalid =
-        |reason: &str, field: &str, why: &str| Err(Refusal::invalid(&kind.kind, of, reason, field, why));
-    let uid = &object["metadata"]["uid"];
-    if !uid.is_null() && *uid != live["metadata"]["uid"] {
-        let why = format!("{uid}: field is immutable");
-        return invalid("FieldValueInvalid", "metadata.uid", &why);
-    }
-    if !live["metadata"]["deletionTimestamp"].is_null() {
-        let held = live["metadata"]["finalizers"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let new: Vec<String> = object["metadata"]["finalizers"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|finalizer| !held.contains(finalizer))
-            .map(Value::to_string)
-            .collect();
-        if !new.is_empty() {
-            let why = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                new.join(", ")
-            );
-            return invalid("FieldValueForbidden", "metadata.finalizers", &why);
-        }
-    }
-    let fixed = match kind.kind.as_str() {
-        "Deployment" | "StatefulSet" | "DaemonSet" => Some("/spec/selector"),
-        "RoleBinding" | "ClusterRoleBinding" => Some("/roleRef"),
-        "Secret" => Some("/type"),
-        _ => None,
-    };
-    if let Some(path) = fixed
-        && object
-            .pointer(path)
-            .is_some_and(|new| live.pointer(path) != Some(new))
-    {
-        let field = path.trim_start_matches('/').replace('/', ".");
-        return invalid("FieldValueInvalid", &field, "field is immutable");
-    }
-    Ok(())
-}
-
 /// Whether anything changed that its controller has to act on.
 fn is_other_wish(kind: &Kind, live: &Value, object: &Value) -> bool {
     let wish = |object: &Value| {
@@ -498,29 +311,4 @@ fn default_fields(kind: &Kind, object: &mut Value) {
         (false, "CustomResourceDefinition") => default(&["spec", "conversion"], json!({"strategy": "None"})),
         _ => {}
     }
-}
-
-fn owned_by_others(conflicts: &Conflicts) -> Refusal {
-    let mut causes = Vec::new();
-    let mut words = Vec::new();
-    for (manager, fields) in &conflicts.0 {
-        for path in fields.paths() {
-            causes.push(json!({
-                "reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path,
-            }));
-        }
-        words.push(format!(
-            "conflicts with {manager}:\n- {}",
-            fields.paths().join("\n- ")
-        ));
-    }
-    let message = match &causes[..] {
-        [one] => format!(
-            "Apply failed with 1 conflict: {}: {}",
-            one["message"].as_str().unwrap_or_default(),
-            one["field"].as_str().unwrap_or_default()
-        ),
-        many => format!("Apply failed with {} conflicts: {}", many.len(), words.join("\n")),
-    };
-    Refusal::new(409, "Conflict", message, json!({"causes": causes}))
 }
