@@ -3,11 +3,13 @@
 //!
 //! A request that is not a read is an **effect** (Events excepted: nothing depends on them). Effects are counted from
 //! 1; a crash or a fault can be put before or after any of them.
-use crate::{Server, server::refusal, time::Time};
-use futures::{Stream, StreamExt, stream};
-use http::{Method, Request, header, header::HeaderValue};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Bytes, Frame};
+mod relay;
+mod trouble;
+
+pub use trouble::{Crash, Trouble, WatchTrouble};
+
+use crate::{Server, time::Time};
+use http::{Method, Request};
 use kube::{Config, client::Body};
 use openmcp_reconcile::{
     Fault,
@@ -24,50 +26,10 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
+use trouble::{status, truncated};
 
 /// The way there and back takes up to this time.
 const LATENCY: Duration = Duration::from_millis(20);
-
-/// When the process dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crash {
-    /// The effect with this number does not happen.
-    Before(usize),
-    /// It happens; its answer is lost.
-    After(usize),
-}
-
-/// What becomes of a request.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Trouble {
-    /// Nothing listens.
-    Refused,
-    /// It never gets an answer, nor does the server get it.
-    Silent,
-    /// The server does it; the answer is lost.
-    AnswerLost,
-    /// The server does it; the answer ends in the middle.
-    Truncated,
-    /// It takes this time more.
-    Slow(Duration),
-    /// The server answers this status, with `Retry-After` in seconds if there is one.
-    Status(u16, Option<u32>),
-}
-
-/// What becomes of watches that are open or opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchTrouble {
-    /// Nothing comes any more, and the connection stays open.
-    Stalled,
-    /// Bookmarks do not come.
-    NoBookmarks,
-    /// Every n-th event is missed.
-    Missed(u32),
-    /// Every event comes twice.
-    Doubled,
-    /// Two events at a time come in the other order.
-    Reordered,
-}
 
 type Look = Box<dyn FnMut(Crash) + Send>;
 type Applies = Arc<dyn Fn(&Request<Body>) -> bool + Send + Sync>;
@@ -304,22 +266,6 @@ impl Network {
         let pause = LATENCY.mul_f64(state.random.random());
         (pause, effect)
     }
-
-    /// The events of a watch, through whatever troubles there are when each comes.
-    fn watch(self, host: String, reply: Reply) -> Reply {
-        let opened = self.0.breaks.load(Ordering::Relaxed);
-        let (parts, body) = reply.into_parts();
-        let relay = Relay {
-            events: body.into_data_stream().boxed(),
-            network: self,
-            host,
-            opened,
-            count: 0,
-            held: Vec::new(),
-        };
-        let frames = relay.stream().map(|event| Ok::<_, BoxError>(Frame::data(event)));
-        Reply::from_parts(parts, StreamBody::new(frames).boxed_unsync())
-    }
 }
 
 impl State {
@@ -333,71 +279,6 @@ impl State {
     }
 }
 
-struct Relay<S> {
-    events: S,
-    network: Network,
-    host: String,
-    opened: u64,
-    count: u32,
-    held: Vec<Bytes>,
-}
-
-impl<S: Stream<Item = Result<Bytes, BoxError>> + Unpin + Send> Relay<S> {
-    fn stream(self) -> impl Stream<Item = Bytes> + Send {
-        stream::unfold(self, async |mut relay| {
-            let event = relay.next().await?;
-            Some((event, relay))
-        })
-    }
-
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            let broken = self.network.0.broken.notified();
-            let since = |troubles: &HashMap<String, u64>, host: &str, opened: u64| {
-                troubles.get(host).is_some_and(|at| *at > opened)
-            };
-            let (closed, silent, trouble) = {
-                let state = self.network.state();
-                (
-                    since(&state.closed, &self.host, self.opened),
-                    since(&state.silent, &self.host, self.opened),
-                    state.watches.get(&self.host).copied(),
-                )
-            };
-            if closed {
-                return None;
-            }
-            if silent {
-                broken.await;
-                continue;
-            }
-            if trouble != Some(WatchTrouble::Reordered)
-                && let Some(event) = self.held.pop()
-            {
-                return Some(event);
-            }
-            let event = tokio::select! {
-                biased;
-                () = broken => continue,
-                event = self.events.next() => event?.ok()?,
-            };
-            self.count += 1;
-            let is_bookmark =
-                event.starts_with(b"{\"object\":") && event.windows(10).any(|part| part == b"\"BOOKMARK\"");
-            match trouble {
-                Some(WatchTrouble::NoBookmarks) if is_bookmark => {}
-                Some(WatchTrouble::Missed(every)) if !is_bookmark && self.count.is_multiple_of(every) => {}
-                Some(WatchTrouble::Doubled) => {
-                    self.held.push(event.clone());
-                    return Some(event);
-                }
-                Some(WatchTrouble::Reordered) if self.held.is_empty() => self.held.push(event),
-                _ => return Some(event),
-            }
-        }
-    }
-}
-
 fn is_watch(request: &Request<Body>) -> bool {
     let query = request.uri().query().unwrap_or_default();
     query
@@ -408,31 +289,6 @@ fn is_watch(request: &Request<Body>) -> bool {
 fn is_effect(request: &Request<Body>) -> bool {
     !matches!(*request.method(), Method::GET | Method::HEAD)
         && !request.uri().path().starts_with("/apis/events.k8s.io/")
-}
-
-fn status(code: u16, retry_after: Option<u32>) -> Reply {
-    let mut reply = refusal(code);
-    if let Some(seconds) = retry_after {
-        reply
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    reply
-}
-
-async fn truncated(reply: Reply) -> Reply {
-    let (parts, body) = reply.into_parts();
-    let bytes = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
-    let half = bytes.slice(..bytes.len() / 2);
-    let frames = [
-        Ok(Frame::data(half)),
-        Err(BoxError::from("unexpected end of the body")),
-    ];
-    Reply::from_parts(parts, StreamBody::new(stream::iter(frames)).boxed_unsync())
 }
 
 impl Dial for Network {
