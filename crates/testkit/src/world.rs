@@ -1,13 +1,12 @@
-//! A platform in memory: its API servers, an operator and a cluster provider that grant what is asked for, and the
-//! time that all of them share.
-//!
-//! The operator is the contract (contracts §6, §7) in its simplest form; it is no process and cannot crash.
+//! A platform in memory: its API servers, an operator and a cluster provider that grant what is asked for
+//! (`world/operator.rs`), and the time that all of them share.
+mod operator;
+
 use crate::{Server, network::Network, time::Time};
 use data_encoding::BASE64;
 use jiff::Timestamp;
 use openmcp_api::{
     crds::{self, InstalledOn},
-    keys::finalizers,
     names,
 };
 use openmcp_reconcile::{Environment, Fault, cluster::Connection};
@@ -259,138 +258,6 @@ impl World {
             }
         }
         self.version() != before
-    }
-
-    /// What the operator and the cluster provider do.
-    fn operate(&self, platform: &Server) -> bool {
-        let before = self.version();
-        for request in platform.objects(CLUSTERS, "ClusterRequest") {
-            self.schedule(platform, &request);
-        }
-        for request in platform.objects(CLUSTERS, "AccessRequest") {
-            self.give_access(platform, &request);
-        }
-        self.version() != before
-    }
-
-    fn schedule(&self, platform: &Server, request: &Value) {
-        if !request["metadata"]["deletionTimestamp"].is_null() {
-            return drop_finalizer(platform, request, finalizers::CLUSTER_REQUEST);
-        }
-        if request["status"]["phase"] == "Granted" {
-            return;
-        }
-        add_finalizer(platform, request, finalizers::CLUSTER_REQUEST);
-        let purpose = request["spec"]["purpose"].as_str().unwrap_or_default();
-        let clusters = platform.objects(CLUSTERS, "Cluster");
-        let mine = clusters.iter().find(|cluster| {
-            let serves = cluster["spec"]["purposes"].as_array();
-            serves.is_some_and(|purposes| purposes.iter().any(|it| it == purpose))
-                && (cluster["spec"]["tenancy"] == "Shared"
-                    || cluster["metadata"]["namespace"] == request["metadata"]["namespace"])
-        });
-        if let Some(cluster) = mine {
-            let at =
-                json!({"name": cluster["metadata"]["name"], "namespace": cluster["metadata"]["namespace"]});
-            let status = json!({"observedGeneration": request["metadata"]["generation"], "phase": "Granted", "cluster": at});
-            must(platform.merge_status(request, &status));
-        }
-    }
-
-    fn give_access(&self, platform: &Server, request: &Value) {
-        let name = request["metadata"]["name"].as_str().unwrap_or_default();
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {"name": names::secret_of_access_request(name), "namespace": request["metadata"]["namespace"]},
-        });
-        if !request["metadata"]["deletionTimestamp"].is_null() {
-            // It may be gone already.
-            let _gone = platform.delete(&secret);
-            return drop_finalizer(platform, request, finalizers::CLUSTER_PROVIDER);
-        }
-        let (generation, status) = (&request["metadata"]["generation"], &request["status"]);
-        if status["phase"] == "Granted"
-            && status["observedGeneration"] == *generation
-            && platform.live(&secret).is_some()
-        {
-            return;
-        }
-        let Some(host) = target(platform, request) else {
-            return;
-        };
-        add_finalizer(platform, request, finalizers::CLUSTER_PROVIDER);
-        self.issue(platform, &secret, &host);
-        let status = json!({
-            "observedGeneration": generation, "phase": "Granted", "secretRef": {"name": secret["metadata"]["name"]},
-        });
-        must(platform.merge_status(request, &status));
-    }
-
-    /// A new token for a host, in a Secret.
-    fn issue(&self, platform: &Server, secret: &Value, host: &str) {
-        let number = self.0.tokens.fetch_add(1, Ordering::Relaxed);
-        let token = format!("{host}-{number}");
-        self.server(host).accept(&token);
-        let mut secret = secret.clone();
-        secret["data"] = json!({"kubeconfig": BASE64.encode(kubeconfig(host, &token).as_bytes())});
-        must(platform.apply("cluster-provider", &secret));
-    }
-
-    /// New tokens for all AccessRequests to a host; the old ones are accepted no more.
-    pub fn rotate_credentials(&self, host: &str) {
-        let platform = self.server("platform");
-        let server = self.server(host);
-        server.accept_only([format!("{host}-owner")]);
-        for request in platform.objects(CLUSTERS, "AccessRequest") {
-            if target(&platform, &request).as_deref() == Some(host) {
-                let name = request["metadata"]["name"].as_str().unwrap_or_default();
-                let secret = json!({
-                    "apiVersion": "v1", "kind": "Secret",
-                    "metadata": {"name": names::secret_of_access_request(name), "namespace": request["metadata"]["namespace"]},
-                });
-                self.issue(&platform, &secret, host);
-            }
-        }
-    }
-}
-
-/// The host of the cluster that an AccessRequest leads to.
-fn target(platform: &Server, request: &Value) -> Option<String> {
-    let spec = &request["spec"];
-    if spec["clusterRef"].is_object() {
-        return spec["clusterRef"]["name"].as_str().map(str::to_owned);
-    }
-    let of = &spec["requestRef"];
-    let granted = platform.object(
-        CLUSTERS,
-        "ClusterRequest",
-        of["namespace"].as_str()?,
-        of["name"].as_str()?,
-    )?;
-    granted["status"]["cluster"]["name"].as_str().map(str::to_owned)
-}
-
-fn finalizers_of(object: &Value) -> Vec<Value> {
-    object["metadata"]["finalizers"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default()
-}
-
-fn add_finalizer(server: &Server, object: &Value, finalizer: &str) {
-    let mut held = finalizers_of(object);
-    if !held.iter().any(|held| held == finalizer) {
-        held.push(finalizer.into());
-        must(server.merge(object, &json!({"metadata": {"finalizers": held}})));
-    }
-}
-
-fn drop_finalizer(server: &Server, object: &Value, finalizer: &str) {
-    let mut held = finalizers_of(object);
-    let before = held.len();
-    held.retain(|held| held != finalizer);
-    if held.len() < before {
-        must(server.merge(object, &json!({"metadata": {"finalizers": held}})));
     }
 }
 
