@@ -2,24 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{greeter, order, simulation};
+use common::{is_ready, order, seconds, simulation};
 use jiff::SignedDuration;
 use openmcp_testkit::{Ended, Job, Process, Start, World, oracle};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn is_ready(world: &World) -> bool {
-    let object = world.server("onboarding").live(&greeter("team", "one", 0));
-    object.is_some_and(|object| {
-        object["status"]["phase"] == "Ready"
-            && object["status"]["observedGeneration"] == object["metadata"]["generation"]
-    })
-}
 
 fn replica(world: &World, pod: &str, skew: SignedDuration) -> Process {
     let start = Start {

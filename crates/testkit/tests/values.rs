@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{Greeter, ProviderConfig, config, greeter};
-use openmcp_testkit::{Crash, Ended, Job, PERSON, Process, Scenario, Simulation, World, oracle};
+use common::{Greeter, ProviderConfig, config, greeter, live, order};
+use openmcp_testkit::{Crash, Ended, Job, Process, Scenario, Simulation, World, oracle};
 use serde_json::{Value, json};
 use service_provider_runtime::{Access, Desired, Generate, Inputs, Invalid, ServiceProvider, rules};
 use std::{sync::LazyLock, time::Duration};
@@ -53,11 +53,6 @@ fn platform() -> World {
     PLATFORM.fork()
 }
 
-fn order(world: &World) {
-    let order = greeter("team", "one", 1);
-    world.server("onboarding").apply(PERSON, &order).unwrap();
-}
-
 /// Lets it run until nobody writes; who dies is started again.
 fn settle(world: &World, process: &mut Process) {
     while process.settle(QUIET, LIMIT) == Ended::Crashed {
@@ -71,11 +66,6 @@ fn kept(world: &World) -> Vec<Value> {
     secrets
         .filter(|secret| secret["type"] == "runtime.openmcp.cloud/generated")
         .collect()
-}
-
-fn live(world: &World) -> Value {
-    let live = world.server("onboarding").live(&greeter("team", "one", 1));
-    live.unwrap_or_default()
 }
 
 /// The value as the tenant's cluster has it, which must be the one that is kept.
@@ -103,7 +93,7 @@ fn a_crash_at_any_write_makes_one_value_and_leaves_none_behind() {
     }
     let world = platform();
     let mut process = simulation().start(&world, Job::Run);
-    order(&world);
+    order(&world, 1);
     settle(&world, &mut process);
     let effects = process.network().effects();
     password(&world);
@@ -111,7 +101,7 @@ fn a_crash_at_any_write_makes_one_value_and_leaves_none_behind() {
         let world = platform();
         let mut process = simulation().start(&world, Job::Run);
         process.network().crash(crash);
-        order(&world);
+        order(&world, 1);
         settle(&world, &mut process);
         password(&world);
         assert_eq!(oracle::judge(&world), Vec::<String>::new(), "{crash:?}");
@@ -122,7 +112,7 @@ fn a_crash_at_any_write_makes_one_value_and_leaves_none_behind() {
 fn a_value_stays_what_it_is_without_a_request_and_is_shown_nowhere() {
     let world = platform();
     let mut process = simulation().start(&world, Job::Run);
-    order(&world);
+    order(&world, 1);
     settle(&world, &mut process);
     let made = password(&world);
     drop(process);
@@ -162,7 +152,7 @@ fn a_value_stays_what_it_is_without_a_request_and_is_shown_nowhere() {
 fn a_value_whose_secret_was_deleted_is_missed_and_not_made_anew() {
     let world = platform();
     let mut process = simulation().start(&world, Job::Run);
-    order(&world);
+    order(&world, 1);
     settle(&world, &mut process);
     let (made, secret) = (password(&world), kept(&world).remove(0));
     let server = world.server("platform");

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_provider_runtime::{Access, Desired, Inputs, Invalid, ServiceProvider, ServiceStatus, rules};
+use std::time::Duration;
 
 /// What tenants order.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -162,4 +163,23 @@ pub(crate) fn order(world: &World, count: i32) {
         .server("onboarding")
         .apply(PERSON, &greeter("team", "one", count))
         .unwrap();
+}
+
+/// The order as it is now; null when it is gone.
+pub(crate) fn live(world: &World) -> Value {
+    world
+        .server("onboarding")
+        .live(&greeter("team", "one", 0))
+        .unwrap_or_default()
+}
+
+/// Whether the order as it is now was fulfilled.
+pub(crate) fn is_ready(world: &World) -> bool {
+    let object = live(world);
+    object["status"]["phase"] == "Ready"
+        && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }

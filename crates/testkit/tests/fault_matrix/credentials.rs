@@ -1,0 +1,52 @@
+//! Credentials that are rotated or revoked, and rights that are missing.
+use crate::{
+    common::{is_ready, order, seconds},
+    stage::{MCP, conditions, greeting, is_well, served},
+};
+use openmcp_testkit::{Process, Trouble};
+
+#[test]
+fn fault_12_rotated_credentials_are_swapped_in_without_a_new_list() {
+    let (world, mut process) = served(1);
+    let lists = |process: &Process| {
+        let is_list = |line: &&String| line.ends_with(&format!("GET {MCP}/api/v1/configmaps"));
+        process.network().trace().iter().filter(is_list).count()
+    };
+    assert_eq!(lists(&process), 1);
+    world.rotate_credentials(MCP);
+    process.drive(seconds(600), |_| false);
+    world.server(MCP).delete(&greeting(0)).unwrap();
+    is_well(&world, &mut process, 1);
+    assert_eq!(lists(&process), 1);
+}
+
+#[test]
+fn fault_12_revoked_credentials_and_missing_rights_are_a_condition_and_no_hot_loop() {
+    let (world, mut process) = served(1);
+    world.server(MCP).accept_only([]);
+    order(&world, 2);
+    let before = process.network().requests();
+    process.drive(seconds(600), |_| false);
+    let sent = process.network().requests() - before;
+    assert!(sent < 600, "{sent} requests in ten minutes");
+    assert!(
+        !is_ready(&world) && conditions(&world).contains("Unauthorized"),
+        "{}",
+        conditions(&world)
+    );
+    world.rotate_credentials(MCP);
+    is_well(&world, &mut process, 2);
+    process
+        .network()
+        .trouble(MCP, usize::MAX, Trouble::Status(403, None), |request| {
+            request.method() == "PATCH"
+        });
+    order(&world, 3);
+    let before = process.network().requests();
+    process.drive(seconds(600), |_| false);
+    let sent = process.network().requests() - before;
+    assert!(sent < 300, "{sent} requests in ten minutes");
+    assert!(conditions(&world).contains("forbidden"), "{}", conditions(&world));
+    process.network().heal();
+    is_well(&world, &mut process, 3);
+}

@@ -1,0 +1,62 @@
+//! Others who write what is ours, or put theirs in its place.
+use crate::{
+    common::{greeter, is_ready, live, seconds},
+    stage::{LIMIT, MCP, QUIET, conditions, greeting, served, text},
+};
+use openmcp_testkit::{Ended, Process, children, oracle};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[test]
+fn fault_8_a_second_writer_is_answered_at_a_bounded_rate_and_named() {
+    let (world, mut process) = served(1);
+    let path = "configmaps/greeting-0";
+    let writes = |process: &Process| {
+        let trace = process.network().trace();
+        trace
+            .iter()
+            .filter(|line| line.contains("PATCH") && line.ends_with(path))
+            .count()
+    };
+    let before = writes(&process);
+    for number in 0..2000 {
+        let mut mine = greeting(0);
+        mine["data"] = json!({"text": format!("bot-{number}")});
+        world.server(MCP).apply("bot", &mine).unwrap();
+        process.drive(Duration::from_millis(10), |_| false);
+    }
+    let answered = writes(&process) - before;
+    assert!((1..=40).contains(&answered), "{answered} repairs in 20 seconds");
+    assert!(conditions(&world).contains("bot"), "{}", conditions(&world));
+    assert_eq!(
+        process.drive(LIMIT, |world| text(world, 0) == "hello" && is_ready(world)),
+        Ended::Reached
+    );
+}
+
+#[test]
+fn fault_14_what_somebody_made_in_the_place_of_a_child_is_left_alone() {
+    let (world, mut process) = served(2);
+    process.network().down(MCP);
+    process.drive(seconds(30), |_| false);
+    let mcp = world.server(MCP);
+    mcp.delete(&greeting(0)).unwrap();
+    let mut theirs = greeting(0);
+    theirs["data"] = json!({"text": "theirs"});
+    mcp.create(&theirs).unwrap();
+    process.network().heal();
+    process.settle(QUIET, LIMIT);
+    assert_eq!(text(&world, 0), "theirs");
+    assert!(
+        conditions(&world).contains("greeting-0"),
+        "{}",
+        conditions(&world)
+    );
+    world
+        .server("onboarding")
+        .delete(&greeter("team", "one", 2))
+        .unwrap();
+    process.settle(QUIET, LIMIT);
+    assert_eq!((live(&world), children(&world).len()), (Value::default(), 0));
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}

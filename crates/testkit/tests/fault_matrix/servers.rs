@@ -1,0 +1,113 @@
+//! API servers that restart, forget, lag behind or throttle.
+use crate::{
+    common::{greeter, is_ready, order, seconds, simulation},
+    stage::{HOSTS, LIMIT, MCP, QUIET, greeting, is_well, served},
+};
+use openmcp_testkit::{Ended, Job, PERSON, Process, Trouble, World, oracle};
+use serde_json::json;
+
+#[test]
+fn fault_3_an_api_server_that_restarts_is_waited_for() {
+    for host in HOSTS {
+        for outage in [30, 600] {
+            let (world, mut process) = served(1);
+            let before = world.version();
+            process.network().down(host);
+            assert_eq!(
+                process.drive(seconds(outage), |_| false),
+                Ended::OutOfTime,
+                "{host}"
+            );
+            process.network().heal();
+            order(&world, 2);
+            is_well(&world, &mut process, 2);
+            assert!(oracle::deleted_children(&world, before).is_empty(), "{host}");
+        }
+    }
+}
+
+#[test]
+fn fault_5_a_compacted_history_is_listed_anew_and_nothing_is_deleted() {
+    // More than a page, so that the list itself is interrupted.
+    let (world, mut process) = served(120);
+    let before = world.version();
+    for host in HOSTS {
+        process.network().down(host);
+    }
+    process.drive(seconds(10), |_| false);
+    world
+        .server(MCP)
+        .merge(&greeting(0), &json!({"data": {"text": "tampered"}}))
+        .unwrap();
+    for (_, server) in world.servers() {
+        server.compact();
+    }
+    process.network().heal();
+    process
+        .network()
+        .trouble(MCP, 2, Trouble::Status(410, None), |request| {
+            request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("continue="))
+        });
+    is_well(&world, &mut process, 120);
+    assert!(oracle::deleted_children(&world, before).is_empty());
+}
+
+#[test]
+fn fault_6_a_server_that_lags_behind_misleads_nobody() {
+    for host in [MCP, "onboarding", "platform"] {
+        let (world, mut process) = served(2);
+        world.server(host).fall_behind();
+        order(&world, 3);
+        world.server(MCP).delete(&greeting(0)).unwrap();
+        process.drive(seconds(60), |_| false);
+        drop(process);
+        let mut process = simulation().start(&world, Job::Run);
+        process.drive(seconds(120), |_| false);
+        world.server(host).catch_up();
+        is_well(&world, &mut process, 3);
+    }
+}
+
+#[test]
+fn fault_9_a_server_that_throttles_is_left_in_peace_and_others_are_not_affected() {
+    let simulation = simulation().control_plane("others", "one");
+    let world = simulation.world();
+    let mut process = simulation.start(&world, Job::Run);
+    process.settle(QUIET, LIMIT);
+    process
+        .network()
+        .trouble(MCP, usize::MAX, Trouble::Status(429, Some(30)), |_| true);
+    order(&world, 1);
+    world
+        .server("onboarding")
+        .apply(PERSON, &greeter("others", "one", 1))
+        .unwrap();
+    let theirs_is_ready = |world: &World| {
+        let theirs = world
+            .server("onboarding")
+            .live(&greeter("others", "one", 1))
+            .unwrap_or_default();
+        theirs["status"]["phase"] == "Ready"
+    };
+    assert_eq!(process.drive(seconds(60), theirs_is_ready), Ended::Reached);
+    let throttled = |process: &Process| {
+        process
+            .network()
+            .trace()
+            .iter()
+            .filter(|line| line.contains(&format!(" {MCP}/")))
+            .count()
+    };
+    let before = throttled(&process);
+    process.drive(seconds(300), |_| false);
+    let sent = throttled(&process) - before;
+    assert!(
+        sent <= 60,
+        "{sent} requests in five minutes in spite of Retry-After: 30"
+    );
+    process.network().heal();
+    assert_eq!(process.drive(LIMIT, is_ready), Ended::Reached);
+}
