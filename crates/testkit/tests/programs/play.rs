@@ -1,15 +1,17 @@
-//! One run of a program, and its judgement.
+//! One run of a program.
+mod judge;
+mod people;
+
 use super::{
-    act::{Act, HOSTS, Harm, TENANTS, mcp},
-    common::{Provider, config, gadget, greeter, simulation, stage, staged},
+    act::{Act, HOSTS, TENANTS},
+    common::{Provider, simulation},
 };
-use openmcp_api::keys::labels;
-use openmcp_testkit::{Crash, Ended, Job, PERSON, Process, Server, Simulation, World, children, oracle};
+use openmcp_testkit::{Crash, Ended, Job, Process, Server, Simulation, World};
+use people::namespace;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
     sync::{
-        LazyLock, Mutex,
+        LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -100,47 +102,6 @@ impl Run {
             Act::Heal => self.heal(),
             // People are refused at times: what is not there cannot be changed.
             people => drop(self.people(&people)),
-        }
-    }
-
-    /// What people do.
-    fn people(&mut self, act: &Act) -> Option<Value> {
-        let world = self.world.clone();
-        let (onboarding, platform) = (world.server("onboarding"), world.server("platform"));
-        match act.clone() {
-            Act::Order(tenant, count) => onboarding.apply(PERSON, &greeter(tenant, "one", count)).ok(),
-            Act::Withdraw(tenant) => onboarding.delete(&greeter(tenant, "one", 0)).ok(),
-            Act::Configure { text, staged: true } => platform.apply(PERSON, &staged(text)).ok(),
-            Act::Configure { text, .. } => platform.apply(PERSON, &config(text)).ok(),
-            Act::Stage(Some(text)) => platform.apply(PERSON, &stage(text)).ok(),
-            Act::Stage(None) => platform.delete(&stage("")).ok(),
-            Act::LoseNamespace(tenant) => world.server(&mcp(tenant)).delete(&namespace()).ok(),
-            Act::Gadget(tenant, true) => world.server(&mcp(tenant)).create(&gadget("mine")).ok(),
-            Act::Gadget(tenant, false) => world.server(&mcp(tenant)).delete(&gadget("mine")).ok(),
-            Act::Harm(tenant, number, harm) => {
-                let mine = |(server, child): &(Server, Value)| {
-                    world.server(&mcp(tenant)).live(child) == Some(child.clone())
-                        || server.live(child).is_none()
-                };
-                let all: Vec<_> = children(&world).into_iter().filter(mine).collect();
-                let (server, child) = all.get(number % all.len().max(1))?;
-                harmed(server, child, harm)
-            }
-            Act::Plant(tenant, number) => {
-                let (server, object) = (world.server(&mcp(tenant)), planted(number));
-                // In the place of a child, or before it is made.
-                let _gone = server.delete(&object);
-                let made = server.create(&object).ok()?;
-                self.theirs.push((server, made.clone()));
-                Some(made)
-            }
-            Act::Pretend(tenant) => {
-                let server = world.server(&mcp(tenant));
-                let made = server.create(&pretender()).ok()?;
-                self.theirs.push((server, made.clone()));
-                Some(made)
-            }
-            _ => None,
         }
     }
 
@@ -252,163 +213,4 @@ impl Run {
             self.process.network().close_watches(host);
         }
     }
-
-    /// The count that a tenant has ordered.
-    fn ordered(&self, tenant: &str) -> Option<i32> {
-        let live = self.world.server("onboarding").live(&greeter(tenant, "one", 0))?;
-        if !live["metadata"]["deletionTimestamp"].is_null() {
-            return None;
-        }
-        live["spec"]["count"]
-            .as_i64()
-            .and_then(|count| i32::try_from(count).ok())
-    }
-
-    fn configured(&self) -> (String, bool) {
-        let live = self
-            .world
-            .server("platform")
-            .live(&config(""))
-            .unwrap_or_default();
-        let text = live["spec"]["greeting"].as_str().unwrap_or_default();
-        (text.to_owned(), live["spec"]["stage"].is_string())
-    }
-
-    fn stage(&self) -> Option<String> {
-        let live = self.world.server("platform").live(&stage(""))?;
-        live["data"]["text"].as_str().map(str::to_owned)
-    }
-
-    fn wishes(&self) -> Wishes {
-        Wishes {
-            orders: TENANTS.map(|tenant| self.ordered(tenant)),
-            config: self.configured(),
-            stage: self.stage(),
-        }
-    }
-
-    fn judge(&mut self) {
-        let expected = without_faults(&self.wishes());
-        let found = End::of(&self.world, &mut self.process);
-        self.wrong.extend(oracle::judge(&self.world));
-        self.wrong.extend(oracle::differences(&expected.all, &found.all));
-        if found.counts != expected.counts {
-            self.wrong.push(format!(
-                "I9: (tasks, watches) are {:?}, and {:?} without faults",
-                found.counts, expected.counts
-            ));
-        }
-    }
-
-    /// I4, I5: nothing is left of what was ordered.
-    fn take_everything_back(&mut self) {
-        for tenant in TENANTS {
-            self.people(&Act::Withdraw(tenant));
-        }
-        self.rest();
-        self.judge();
-        let left = children(&self.world).len()
-            + self
-                .world
-                .server("platform")
-                .objects(INVENTORY.0, INVENTORY.1)
-                .len();
-        if left > 0 {
-            self.wrong
-                .push(format!("I4: {left} children and Inventories are left"));
-        }
-    }
-}
-
-const INVENTORY: (&str, &str) = ("runtime.openmcp.cloud/v1alpha1", "Inventory");
-
-fn harmed(server: &Server, child: &Value, harm: Harm) -> Option<Value> {
-    let label = labels::RUNTIME_PROVIDER;
-    match (harm, child["kind"].as_str()?) {
-        (Harm::Deleted, "ConfigMap" | "Secret" | "ServiceAccount" | "Deployment") => {
-            server.delete(child).ok()
-        }
-        (Harm::Changed, "ConfigMap") => server.merge(child, &json!({"data": {"text": "changed"}})).ok(),
-        (Harm::Changed, "Deployment") => server.merge(child, &json!({"spec": {"replicas": 7}})).ok(),
-        (Harm::Seized, "ConfigMap") => {
-            let mut mine = child.clone();
-            mine["metadata"] =
-                json!({"name": child["metadata"]["name"], "namespace": child["metadata"]["namespace"]});
-            mine["data"] = json!({"text": "seized"});
-            server.apply("bot", &mine).ok()
-        }
-        (Harm::Unlabelled, _) => server
-            .merge(child, &json!({"metadata": {"labels": {label: null}}}))
-            .ok(),
-        _ => None,
-    }
-}
-
-fn namespace() -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GREETINGS}})
-}
-
-fn planted(number: i32) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": format!("greeting-{number}"), "namespace": GREETINGS}, "data": {"text": "theirs"},
-    })
-}
-
-fn pretender() -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "pretender", "namespace": "default", "labels": {labels::RUNTIME_PROVIDER: "greeter"}},
-        "data": {"text": "theirs"},
-    })
-}
-
-/// What people want in the end.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Wishes {
-    orders: [Option<i32>; 2],
-    config: (String, bool),
-    stage: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-struct End {
-    all: BTreeMap<String, Value>,
-    /// Tasks of the process, open watches.
-    counts: (usize, usize),
-}
-
-impl End {
-    fn of(world: &World, process: &mut Process) -> Self {
-        Self {
-            all: oracle::snapshot(world),
-            counts: process.footprint(),
-        }
-    }
-}
-
-/// The end of the same wishes where nothing goes wrong.
-fn without_faults(wishes: &Wishes) -> End {
-    static KNOWN: Mutex<BTreeMap<Wishes, End>> = Mutex::new(BTreeMap::new());
-    if let Some(known) = KNOWN.lock().unwrap().get(wishes) {
-        return known.clone();
-    }
-    let world = platform();
-    let (platform, onboarding) = (world.server("platform"), world.server("onboarding"));
-    let (text, has_stage) = &wishes.config;
-    let wanted = if *has_stage { staged(text) } else { config(text) };
-    platform.apply(PERSON, &wanted).unwrap();
-    if let Some(text) = &wishes.stage {
-        platform.apply(PERSON, &stage(text)).unwrap();
-    }
-    for (tenant, count) in TENANTS.into_iter().zip(wishes.orders) {
-        if let Some(count) = count {
-            onboarding.apply(PERSON, &greeter(tenant, "one", count)).unwrap();
-        }
-    }
-    let mut process = two_tenants().start(&world, Job::Run);
-    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
-    let end = End::of(&world, &mut process);
-    KNOWN.lock().unwrap().insert(wishes.clone(), end.clone());
-    end
 }
