@@ -4,12 +4,12 @@
 use crate::{
     desired::Wait,
     identity::WorkloadIdentity,
+    manifests::manifests,
     provider::ServiceProvider,
     values::{Ask, Generate, Generated, Known},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use openmcp_api::Inventory;
-use serde::Deserialize;
 use serde_json::Value;
 use std::{cell::RefCell, fmt, sync::Arc};
 
@@ -91,15 +91,10 @@ impl<P: ServiceProvider> Inputs<'_, P> {
         };
         let mut objects = Vec::new();
         for (key, text) in config_map.data.iter().flatten() {
-            for document in serde_yaml::Deserializer::from_str(text) {
-                let object = Value::deserialize(document).map_err(|error| {
-                    Invalid::new("InvalidBundle", format!("ConfigMap {name}, key {key}: {error}"))
-                })?;
-                // A document of comments only.
-                if !object.is_null() {
-                    objects.push(object);
-                }
-            }
+            let found = manifests(text).map_err(|error| {
+                Invalid::new("InvalidBundle", format!("ConfigMap {name}, key {key}: {error}"))
+            })?;
+            objects.extend(found);
         }
         Ok(objects)
     }

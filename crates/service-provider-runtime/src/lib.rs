@@ -70,6 +70,7 @@ mod identity;
 mod inputs;
 mod inventories;
 mod log;
+mod manifests;
 mod measures;
 mod object;
 mod onboarding;
@@ -84,6 +85,7 @@ mod singles;
 mod status;
 mod stop;
 mod values;
+mod versions;
 mod world;
 
 pub use cli::main;
@@ -91,9 +93,11 @@ pub use desired::{Desired, Object, Wait};
 pub use external::{ExternalFault, ExternalResource, ExternalService, Externals, Observation, Removal};
 pub use identity::WorkloadIdentity;
 pub use inputs::{Inputs, Invalid};
+pub use manifests::manifests;
 pub use openmcp_reconcile::children::{Adoption, Health, Mode, Wave};
 pub use process::Process;
 pub use provider::{
     Access, LiveView, ProviderConfig, ServiceApi, ServiceProvider, ServiceStatus, kstatus, rules,
 };
 pub use values::{Generate, Generated};
+pub use versions::offered;

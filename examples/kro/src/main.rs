@@ -1,12 +1,12 @@
 //! Gives tenants [kro](https://kro.run): its definitions on the tenant's ControlPlane, its controller on the workload
 //! cluster with access to that ControlPlane only.
-use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_provider_runtime::{
-    Access, Desired, Inputs, Invalid, ServiceProvider, ServiceStatus, WorkloadIdentity, rules,
+    Access, Desired, Inputs, Invalid, ServiceProvider, ServiceStatus, WorkloadIdentity, manifests, offered,
+    rules,
 };
 use std::process::ExitCode;
 
@@ -73,11 +73,8 @@ impl service_provider_runtime::ProviderConfig for ProviderConfig {
     }
 }
 
-const SYSTEM: &str = "kro-system";
-const CONTROLLER: &str = "kro:controller";
-const STATIC: &str = "kro:controller:static";
-/// A tenant gives kro rights by ClusterRoles with this label: they are added to the controller's own.
-const AGGREGATE: &str = "rbac.kro.run/aggregate-to-controller";
+/// The ClusterRoles of `control_plane.yaml`; the controller has the first one, which the second one is added to.
+const ROLES: [&str; 2] = ["kro:controller", "kro:controller:static"];
 
 struct KroProvider;
 
@@ -92,75 +89,24 @@ impl ServiceProvider for KroProvider {
             rules::domain("kro.run"),
             rules::domain("internal.kro.run"),
         ];
-        let mcp = mcp
-            .into_iter()
-            .chain(rules::identity())
-            .chain(rules::grant(&[CONTROLLER, STATIC]));
-        Access::mcp(mcp).workload([
+        let workload = [
             rules::manage("", &["namespaces", "secrets"]),
             rules::manage("apps", &["deployments"]),
-        ])
+        ];
+        Access::mcp([&mcp[..], &rules::identity(), &rules::grant(&ROLES)].concat()).workload(workload)
     }
 
     fn desired(&self, cx: &Inputs<'_, Self>) -> Result<Desired, Invalid> {
-        let version = ordered(&cx.object().spec.version, &cx.config().spec.versions)?;
-        let identity = cx.workload_identity(SYSTEM, "kro").bound_to(CONTROLLER);
+        let versions = &cx.config().spec.versions;
+        let version = offered(&cx.object().spec.version, versions, |it| &it.version)?;
+        let identity = cx.workload_identity("kro-system", "kro").bound_to(ROLES[0]);
         let mut desired = Desired::new();
         desired.mcp_all(cx.bundle(&version.bundle.name)?)?;
-        desired.mcp(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}))?;
-        desired.mcp_all(cluster_roles())?;
+        desired.mcp_all(manifests(include_str!("control_plane.yaml"))?)?;
         desired.identity(&identity);
         desired.workload(deployment(cx.workload_namespace(), &version.image, &identity))?;
         Ok(desired)
     }
-}
-
-/// The version that was ordered, if it is offered.
-fn ordered<'a>(wanted: &str, offered: &'a [Version]) -> Result<&'a Version, Invalid> {
-    offered
-        .iter()
-        .find(|offer| offer.version == wanted)
-        .ok_or_else(|| {
-            let known: Vec<&str> = offered.iter().map(|offer| offer.version.as_str()).collect();
-            let message = format!(
-                "spec.version: {wanted} is not offered; choose one of: {}",
-                known.join(", ")
-            );
-            Invalid::new("UnknownVersion", message)
-        })
-}
-
-/// What kro needs for its own kinds, and whatever tenants add to it. It makes a definition for each
-/// ResourceGraphDefinition and deletes none: see its flag `--allow-crd-deletion`.
-fn cluster_roles() -> [Value; 2] {
-    let rules: Vec<PolicyRule> = [
-        own("kro.run", "resourcegraphdefinitions"),
-        own("internal.kro.run", "graphrevisions"),
-        [
-            rules::allow(
-                "apiextensions.k8s.io",
-                &["customresourcedefinitions"],
-                &["create", "get", "list", "patch", "update", "watch"],
-            ),
-            rules::allow("", &["events"], &["create", "patch"]),
-        ],
-    ]
-    .concat();
-    let role = |name: &str| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}});
-    let (mut fixed, mut aggregated) = (role(STATIC), role(CONTROLLER));
-    fixed["metadata"]["labels"] = json!({AGGREGATE: "true"});
-    fixed["rules"] = json!(rules);
-    aggregated["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {AGGREGATE: "true"}}]});
-    [fixed, aggregated]
-}
-
-fn own(group: &str, plural: &str) -> [PolicyRule; 2] {
-    let (status, finalizers) = (format!("{plural}/status"), format!("{plural}/finalizers"));
-    let all = ["create", "delete", "get", "list", "patch", "update", "watch"];
-    [
-        rules::allow(group, &[plural], &all),
-        rules::allow(group, &[&status, &finalizers], &["get", "patch", "update"]),
-    ]
 }
 
 /// One controller at a time: it elects no leader, and takes its rights from its volume only.
