@@ -4,6 +4,7 @@
 //!
 //! `desired` builds the objects and `conditions` says how far they are, both purely; `create` and `delete` are the two
 //! ways to go. It knows nothing of how a cluster is made, nor of what a service is beyond its kind.
+mod access;
 mod conditions;
 mod create;
 mod delete;
