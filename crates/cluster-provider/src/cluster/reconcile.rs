@@ -4,9 +4,11 @@
 //! recorded before anything uses it, and a Cluster without a recorded address has nothing that must be removed.
 use super::{
     address::Range,
-    claim, delete,
+    claim,
+    confirm::{confirm, connect},
+    delete,
     desired::{self, Owner, Workload},
-    secret::{self, Credentials},
+    secret,
     status::{self, Pods, Record, Report},
 };
 use crate::{
@@ -15,31 +17,14 @@ use crate::{
     context::{Context, texts},
     drift::covers,
     finalizer,
-    names::{
-        ANNOTATION_CREDENTIALS, KUBERNETES_VERSION, LABEL_CLUSTER, MANAGER, PROFILE_HOST, PROFILE_HOSTED,
-    },
+    names::{ANNOTATION_CREDENTIALS, KUBERNETES_VERSION, LABEL_CLUSTER, PROFILE_HOST, PROFILE_HOSTED},
 };
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::wait::await_condition,
-};
-use openmcp_api::{
-    Cluster,
-    common::phase,
-    conditions,
-    keys::{annotations, labels},
-};
-use openmcp_reconcile::{
-    Fault, Key, Outcome, Reconciler, apply::Mark, cluster::Connection, events::Note, fault::Class,
-    status::apply_status,
-};
-use serde_json::{Value, json};
-use std::{collections::HashSet, net::Ipv4Addr, sync::Arc, time::Duration};
-
-/// An API server that its probe calls ready answers within this time.
-const CONFIRMATION: Duration = Duration::from_secs(15);
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt};
+use openmcp_api::{Cluster, common::phase, conditions};
+use openmcp_reconcile::{Fault, Key, Outcome, Reconciler, apply::Mark, fault::Class};
+use serde_json::Value;
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
 
 /// Reconciles Clusters of the profiles `hosted` and `host`.
 pub(crate) struct ClusterReconciler {
@@ -304,96 +289,6 @@ impl ClusterReconciler {
         let mine = |pod: &Arc<Pod>| pod.labels().get(LABEL_CLUSTER) == Some(&owner.uid);
         self.cx.stores.pods.all().into_iter().filter(mine).collect()
     }
-
-    fn is_labelled(&self, cluster: &Cluster, server: &str) -> bool {
-        cluster.labels().get(labels::PROVIDER) == Some(&self.cx.provider)
-            && cluster.labels().contains_key(labels::K8S_VERSION)
-            && cluster
-                .annotations()
-                .get(annotations::PROVIDER_INFO)
-                .is_some_and(|info| *info == provider_info(cluster, server))
-    }
-
-    /// Writes what `kubectl get clusters` shows beside the status (contract §11.1).
-    async fn label(&self, cluster: &Cluster, version: &str, server: &str) -> Result<(), Fault> {
-        let api: Api<Cluster> =
-            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
-        let patch = json!({
-            "apiVersion": Cluster::api_version(&()), "kind": Cluster::kind(&()),
-            "metadata": {
-                // With the UID this can only change the object that was read, never make another one.
-                "uid": cluster.uid(),
-                "labels": {labels::PROVIDER: self.cx.provider, labels::K8S_VERSION: version},
-                "annotations": {annotations::PROVIDER_INFO: provider_info(cluster, server)},
-            },
-        });
-        api.patch_metadata(
-            &cluster.name_any(),
-            &PatchParams::apply(MANAGER).force(),
-            &Patch::Apply(patch),
-        )
-        .await
-        .map_err(|error| Fault::api(format!("label Cluster {}", cluster.name_any()), &error))?;
-        Ok(())
-    }
-
-    /// Writes the status if it differs, and an Event if the Ready condition turned.
-    async fn show(&self, cluster: &Cluster, report: &Report) -> Result<(), Fault> {
-        let api: Api<Cluster> =
-            Api::namespaced(self.cx.client.clone(), &cluster.namespace().unwrap_or_default());
-        let desired = report.status(cluster, jiff::Timestamp::now());
-        let live = serde_json::to_value(&cluster.status).unwrap_or_default();
-        apply_status(&api, cluster, &live, &desired, MANAGER).await?;
-        for observed in &report.conditions {
-            let before = conditions::find(status::live_conditions(cluster), &observed.type_);
-            let status_text = if observed.status == Some(true) {
-                conditions::TRUE
-            } else {
-                conditions::FALSE
-            };
-            if before.is_some_and(|before| before.status == status_text && before.reason == observed.reason) {
-                continue;
-            }
-            if observed.type_ == status::READY {
-                let reason = if observed.status == Some(true) {
-                    "Ready"
-                } else {
-                    "NotReady"
-                };
-                let warning = before.is_some_and(|before| before.status == conditions::TRUE)
-                    && observed.status != Some(true);
-                self.publish(
-                    cluster,
-                    warning,
-                    reason,
-                    format!("{}: {}", observed.reason, observed.message),
-                );
-            } else if observed.reason == status::REISSUED {
-                self.publish(cluster, true, "CredentialsReissued", observed.message.clone());
-            }
-        }
-        Ok(())
-    }
-
-    fn publish(&self, cluster: &Cluster, warning: bool, reason: &'static str, note: String) {
-        self.cx.recorder.publish(
-            cluster.object_ref(&()),
-            Note {
-                warning,
-                reason,
-                action: "Reconcile",
-                note,
-            },
-        );
-    }
-}
-
-fn provider_info(cluster: &Cluster, server: &str) -> String {
-    if cluster.spec.profile == PROFILE_HOST {
-        format!("platform cluster at {server}")
-    } else {
-        format!("hosted control plane at {server}")
-    }
 }
 
 /// The version that is wanted, if it is not the one that is offered.
@@ -406,53 +301,4 @@ fn unsupported_version(cluster: &Cluster) -> Option<&str> {
         .as_deref()
         .filter(|it| !it.is_empty())?;
     (wanted.trim_start_matches('v') != KUBERNETES_VERSION).then_some(wanted)
-}
-
-async fn connect(credentials: &Credentials, address: Ipv4Addr) -> Result<Client, Fault> {
-    let kubeconfig = desired::admin_kubeconfig(&credentials.identity, address)
-        .map_err(|error| Fault::bug(format!("admin kubeconfig: {error}")))?;
-    Ok(Connection::from_kubeconfig(kubeconfig.as_bytes(), MANAGER)
-        .await?
-        .client())
-}
-
-/// Makes sure that the API server answers and that its system namespace exists, which it does a moment later. Returns
-/// its version without the leading `v`.
-async fn confirm(client: &Client) -> Result<String, Fault> {
-    let answers = async {
-        let request = http::Request::get("/readyz")
-            .body(Vec::new())
-            .map_err(|error| Fault::bug(error.to_string()))?;
-        client
-            .request_text(request)
-            .await
-            .map_err(|error| Fault::api("ask /readyz", &error))?;
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        await_condition(namespaces, "kube-system", |live: Option<&Namespace>| {
-            live.is_some()
-        })
-        .await
-        .map_err(|error| {
-            Fault::retry(
-                "ApiServerNotReady",
-                format!("wait for namespace kube-system: {error}"),
-            )
-        })?;
-        let version = client
-            .apiserver_version()
-            .await
-            .map_err(|error| Fault::api("ask /version", &error))?;
-        Ok(version.git_version.trim_start_matches('v').to_owned())
-    };
-    match tokio::time::timeout(CONFIRMATION, answers).await {
-        Ok(version) => version,
-        Err(_) => Err(Fault::new(
-            Class::Unreachable,
-            "ApiServerNotReady",
-            format!(
-                "the API server's pod is ready, but it did not answer within {} s",
-                CONFIRMATION.as_secs()
-            ),
-        )),
-    }
 }
