@@ -5,6 +5,7 @@
 //! of how it was made.
 pub mod kinds;
 pub mod kro;
+pub mod namespace;
 pub mod people;
 pub mod record;
 pub mod service;

@@ -6,7 +6,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow};
 use kube::{
     Client, Config,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
@@ -120,6 +120,18 @@ impl Tenant {
             "spec": {"version": version},
         });
         apply(&self.client, &kinds::kro(), object).await
+    }
+
+    /// Deletes its kro and its ControlPlane of this name, where they are, and waits until they are gone.
+    pub async fn leave(&self, name: &str) -> Result<()> {
+        for kind in [kinds::kro(), kinds::control_plane()] {
+            let objects = self.api(&kind);
+            if objects.get_opt(name).await?.is_some() {
+                objects.delete(name, &DeleteParams::default()).await?;
+                wait::gone(&objects, name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The tenant's objects of a kind.

@@ -11,18 +11,6 @@ use openmcp_e2e::{
 };
 use serde_json::json;
 
-/// Deletes a service object and its ControlPlane and waits for both.
-async fn leave(tenant: &people::Tenant, name: &str) -> Result<()> {
-    for kind in [kinds::kro(), kinds::control_plane()] {
-        let objects = tenant.api(&kind);
-        if objects.get_opt(name).await?.is_some() {
-            objects.delete(name, &DeleteParams::default()).await?;
-            wait::gone(&objects, name).await?;
-        }
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -> Result<()> {
     let platform = Platform::from_env().await?;
@@ -41,7 +29,7 @@ async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -
     // The order is mended, not made anew.
     tenant.order_kro("version", kro::VERSION).await?;
     wait::phase(&kros, "version", "Ready").await?;
-    leave(&tenant, "version").await
+    tenant.leave("version").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +60,7 @@ async fn a_service_whose_version_became_unknown_keeps_what_it_has_and_leaves_not
         .cloned()
         .collect();
     assert!(left.is_empty(), "left behind: {left:?}");
-    leave(&tenant, "outdated").await
+    tenant.leave("outdated").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +79,7 @@ async fn a_service_object_without_its_control_plane_says_so_and_can_be_deleted()
         "ControlPlane project-lonely/nobody",
     )
     .await?;
-    leave(&tenant, "nobody").await
+    tenant.leave("nobody").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,8 +112,8 @@ async fn a_service_object_of_the_wrong_name_says_which_names_there_are_and_makes
         crds.items.is_empty(),
         "something was made on another ControlPlane"
     );
-    leave(&tenant, "wrong").await?;
-    leave(&tenant, "right").await
+    tenant.leave("wrong").await?;
+    tenant.leave("right").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +223,7 @@ async fn a_missing_provider_config_is_named_and_never_wedges_a_deletion() -> Res
     kros.delete("config", &DeleteParams::default()).await?;
     wait::gone(&kros, "config").await?;
     platform.install_kro().await?;
-    leave(&tenant, "config").await
+    tenant.leave("config").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,5 +263,5 @@ async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_
     wait::until(&roles, "kro:controller:static", "repaired", |live| live.is_some()).await?;
     kros.delete("sly", &DeleteParams::default()).await?;
     wait::gone(&kros, "sly").await?;
-    leave(&tenant, "sly").await
+    tenant.leave("sly").await
 }

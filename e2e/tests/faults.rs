@@ -39,7 +39,7 @@ async fn a_service_whose_cluster_is_denied_says_so_and_can_be_deleted() -> Resul
     let kros = tenant.api(&kinds::kro());
     let ready = wait::condition(&kros, "denied", "Ready", "False", "mcp-espresso").await?;
     ensure!(ready["reason"] == "ClusterDenied", "{ready}");
-    leave(&tenant, "denied").await
+    tenant.leave("denied").await
 }
 
 /// Known fault 1. The scheduler makes the cluster again, under its name; what was on the lost one is gone with it.
@@ -69,7 +69,7 @@ async fn a_service_whose_cluster_is_lost_moves_to_the_next_one_and_can_be_delete
     lose_cluster(&platform, "lost").await?;
     kros.delete("lost", &DeleteParams::default()).await?;
     wait::gone(&kros, "lost").await?;
-    leave(&tenant, "lost").await
+    tenant.leave("lost").await
 }
 
 /// The recorded UID of what is on the ControlPlane.
@@ -106,7 +106,7 @@ async fn a_settled_service_is_written_to_no_more() -> Result<()> {
         ensure!(Instant::now() < patience, "still being written: {changed:?}");
         before = now;
     }
-    leave(&tenant, "settled").await
+    tenant.leave("settled").await
 }
 
 /// Known fault 23.
@@ -159,7 +159,7 @@ async fn a_restart_in_the_middle_of_a_deletion_asks_for_nothing_again() -> Resul
         requests.get_opt(name).await?.is_none(),
         "the AccessRequest is there again"
     );
-    leave(&tenant, "restart").await
+    tenant.leave("restart").await
 }
 
 /// Requests of a service that were seen in a namespace, by their UIDs.
@@ -281,17 +281,6 @@ async fn own(platform: &Platform, kind: &kube::api::ApiResource, name: &str) -> 
 }
 
 /// Deletes a service object and its ControlPlane, as far as they are there, and waits for both.
-async fn leave(tenant: &Tenant, name: &str) -> Result<()> {
-    for kind in [kinds::kro(), kinds::control_plane()] {
-        let objects = tenant.api(&kind);
-        if objects.get_opt(name).await?.is_some() {
-            objects.delete(name, &DeleteParams::default()).await?;
-            wait::gone(&objects, name).await?;
-        }
-    }
-    Ok(())
-}
-
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

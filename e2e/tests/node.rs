@@ -8,13 +8,13 @@
 
 use anyhow::{Context, Result};
 use futures::{AsyncBufReadExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams},
 };
 use openmcp_e2e::{
-    kinds,
+    kinds, namespace,
     people::{self, client},
     wait,
 };
@@ -41,11 +41,7 @@ impl Scene {
         };
         let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         let client = client(&bytes).await?;
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let namespace: Namespace =
-            serde_json::from_value(json!({"metadata": {"generateName": format!("node-{name}-")}}))?;
-        let made = namespaces.create(&PostParams::default(), &namespace).await?;
-        let namespace = made.metadata.name.context("a namespace without a name")?;
+        let namespace = namespace::make(&client, &format!("node-{name}")).await?;
         // Its service account is made by a controller; pods are refused before it exists.
         wait::until(
             &openmcp_e2e::kinds::api(&client, &kinds::service_account(), &namespace),
@@ -59,11 +55,7 @@ impl Scene {
 
     async fn end(self) -> Result<()> {
         // Not waited for: the namespace controller takes its time, and nothing here depends on it.
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces
-            .delete(&self.namespace, &DeleteParams::default())
-            .await?;
-        Ok(())
+        namespace::leave(&self.client, &self.namespace).await
     }
 
     async fn apply(&self, fixture: &str) -> Result<()> {

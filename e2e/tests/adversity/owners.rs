@@ -2,16 +2,10 @@
 //! namespace of their own on the platform.
 use super::wire::{Plan, Troubled};
 use anyhow::{Result, anyhow, ensure};
-use k8s_openapi::{
-    api::core::v1::{ConfigMap, Namespace},
-    jiff::Timestamp,
-};
-use kube::{
-    Api, Client, ResourceExt,
-    api::{DeleteParams, PostParams},
-};
+use k8s_openapi::{api::core::v1::ConfigMap, jiff::Timestamp};
+use kube::{Api, Client};
 use openmcp_e2e::{
-    Platform,
+    Platform, namespace,
     record::{Record, Verbatim},
     wait::PATIENCE,
 };
@@ -76,10 +70,7 @@ pub(crate) struct Owners {
 impl Owners {
     pub(crate) async fn start(name: &str) -> Result<Self> {
         let client = Platform::from_env().await?.client;
-        let namespaces = Api::<Namespace>::all(client.clone());
-        let new =
-            serde_json::from_value(json!({"metadata": {"generateName": format!("adversity-{name}-")}}))?;
-        let namespace = namespaces.create(&PostParams::default(), &new).await?.name_any();
+        let namespace = namespace::make(&client, &format!("adversity-{name}")).await?;
         let controller = Controller::new("adversity", Limits::default());
         let (handle, waker) = (controller.handle(), controller.handle());
         let digester = Digester::new(&*namespace, "a test");
@@ -199,11 +190,7 @@ impl Owners {
     }
 
     pub(crate) async fn leave(self) -> Result<()> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        namespaces
-            .delete(&self.namespace, &DeleteParams::default())
-            .await?;
-        Ok(())
+        namespace::leave(&self.client, &self.namespace).await
     }
 }
 

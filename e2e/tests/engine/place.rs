@@ -2,13 +2,14 @@
 use anyhow::{Context, Result};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, Namespace, ServiceAccount},
+    core::v1::{ConfigMap, ServiceAccount},
 };
 use kube::{
-    Api, Client, Config, ResourceExt,
-    api::{DeleteParams, PostParams},
+    Api, Client, Config,
+    api::PostParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use openmcp_e2e::namespace;
 use openmcp_reconcile::apply::{Deletion, Mark, delete};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -30,9 +31,7 @@ impl Place {
         let config =
             Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
         let client = Client::try_from(config)?;
-        let namespaces = Api::<Namespace>::all(client.clone());
-        let new = serde_json::from_value(json!({"metadata": {"generateName": format!("engine-{name}-")}}))?;
-        let namespace = namespaces.create(&PostParams::default(), &new).await?.name_any();
+        let namespace = namespace::make(&client, &format!("engine-{name}")).await?;
         Ok(Self {
             client,
             namespace,
@@ -88,11 +87,7 @@ impl Place {
     }
 
     pub(crate) async fn leave(self) -> Result<()> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        namespaces
-            .delete(&self.namespace, &DeleteParams::default())
-            .await?;
-        Ok(())
+        namespace::leave(&self.client, &self.namespace).await
     }
 }
 

@@ -1,0 +1,199 @@
+//! An owner of children, and what is done to them.
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use openmcp_e2e::{
+    Platform, namespace,
+    record::{Record, Verbatim},
+};
+use openmcp_reconcile::{
+    Fault, Key,
+    apply::Mark,
+    children::{Children, Cluster, Convergence, Engine, Report, TearDown, Wanted},
+    digest::Digester,
+    inventory::{Entry, Id, Inventory},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PROVIDER: &str = "children.test/provider";
+pub(crate) const OWNER: &str = "children.test/owner";
+
+/// An owner of children in a namespace of its own.
+pub(crate) struct Rig {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) manager: String,
+    engine: Engine,
+    woken: tokio::sync::Mutex<mpsc::UnboundedReceiver<Key>>,
+    pub(crate) record: Record,
+}
+
+impl Rig {
+    pub(crate) async fn new(name: &str) -> Result<Self> {
+        let client = Platform::from_env().await?.client;
+        let namespace = namespace::make(&client, &format!("children-{name}")).await?;
+        let (wake, woken) = mpsc::unbounded_channel();
+        let digester = Digester::new(&*namespace, "a test");
+        let selector = format!("{PROVIDER}={namespace}");
+        let children = Children::new(
+            digester,
+            selector,
+            Duration::from_secs(1),
+            move |key: &Key, _lane| {
+                let _ = wake.send(key.clone());
+            },
+        );
+        Ok(Self {
+            client,
+            manager: namespace.clone(),
+            namespace,
+            engine: Engine::new(children),
+            woken: tokio::sync::Mutex::new(woken),
+            record: Record::default(),
+        })
+    }
+
+    pub(crate) fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(crate) fn config_map(&self, name: &str, data: Value) -> Value {
+        let metadata = json!({"name": name, "namespace": self.namespace});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    }
+
+    fn key(&self) -> Key {
+        Key::new("Test", &*self.namespace, "owner")
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            label: OWNER,
+            value: "me".to_owned(),
+        }
+    }
+
+    fn clusters(&self) -> BTreeMap<String, Cluster> {
+        let cluster = Cluster {
+            client: self.client.clone(),
+            identity: "platform".to_owned(),
+            connection: 1,
+        };
+        BTreeMap::from([("here".to_owned(), cluster)])
+    }
+
+    pub(crate) fn wanted(&self, object: Value) -> Wanted {
+        let mut wanted = Wanted::new("here", object);
+        wanted.normalize().unwrap();
+        wanted.label(PROVIDER, &self.namespace);
+        wanted.label(OWNER, "me");
+        wanted
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.record.entries()
+    }
+
+    pub(crate) fn saves(&self) -> usize {
+        self.record.saves()
+    }
+
+    /// One pass.
+    pub(crate) async fn pass(&self, wanted: &[Wanted], waiting: bool) -> Result<Report, Fault> {
+        let (key, clusters, mark) = (self.key(), self.clusters(), self.mark());
+        let store = &self.record;
+        let mut inventory = Inventory::new(&store, self.entries());
+        let order = Convergence {
+            key: &key,
+            clusters: &clusters,
+            mark: &mark,
+            wanted: wanted.to_vec(),
+            waiting,
+            now: Timestamp::now(),
+        };
+        self.engine.converge(order, &mut inventory, &Verbatim).await
+    }
+
+    /// Passes until a pass ends with nothing on its way; each further pass waits to be woken.
+    pub(crate) async fn settle(&self, wanted: &[Wanted]) -> Result<Report> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let report = self.pass(wanted, false).await?;
+            if report.is_settled() {
+                return Ok(report);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.woken(left)
+                .await
+                .with_context(|| format!("{:?} {:?}", report.missing, report.failures))?;
+        }
+    }
+
+    /// Passes until one has repaired something: a wake-up may be older than what somebody did.
+    pub(crate) async fn repaired(&self, wanted: &[Wanted]) -> Result<Report> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let report = self.settle(wanted).await?;
+            if !report.repaired.is_empty() {
+                return Ok(report);
+            }
+            self.woken(deadline.saturating_duration_since(Instant::now()))
+                .await?;
+        }
+    }
+
+    pub(crate) async fn woken(&self, within: Duration) -> Result<()> {
+        let mut woken = self.woken.lock().await;
+        tokio::time::timeout(within, woken.recv())
+            .await
+            .context("nobody woke the owner")?;
+        while woken.try_recv().is_ok() {}
+        Ok(())
+    }
+
+    pub(crate) async fn uid(&self, name: &str) -> Result<String> {
+        Ok(self.config_maps().get(name).await?.uid().unwrap())
+    }
+
+    pub(crate) async fn edit(&self, name: &str, manager: &str, patch: Value) -> Result<()> {
+        let params = PatchParams {
+            field_manager: Some(manager.to_owned()),
+            ..PatchParams::default()
+        };
+        self.config_maps()
+            .patch(name, &params, &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn data(&self, name: &str) -> Result<Value> {
+        Ok(json!(self.config_maps().get(name).await?.data))
+    }
+
+    pub(crate) async fn tear_down(&self) -> Result<TearDown, Fault> {
+        let ids: Vec<Id> = self.entries().into_iter().map(|entry| entry.id).collect();
+        let store = &self.record;
+        let mut inventory = Inventory::new(&store, self.entries());
+        let (key, clusters, mark) = (self.key(), self.clusters(), self.mark());
+        let torn = self
+            .engine
+            .tear_down(&key, &clusters, &mark, vec![ids], &mut inventory)
+            .await?;
+        inventory.flush().await?;
+        Ok(torn)
+    }
+}
+
+pub(crate) fn told(report: &Report) -> Vec<String> {
+    report.repaired.iter().map(ToString::to_string).collect()
+}
