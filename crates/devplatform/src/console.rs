@@ -1,5 +1,17 @@
 //! The lines that a person reads while a platform starts.
-use std::time::{Duration, Instant};
+use std::{
+    env,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// This program as a person would type it here.
+pub(crate) fn this_program() -> String {
+    let typed = env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let here = env::current_dir().unwrap_or_default();
+    let short = typed.strip_prefix(&here).unwrap_or(&typed);
+    short.display().to_string()
+}
 
 /// A list of steps, each printed when it is done, with the time that it took.
 pub(crate) struct Steps {

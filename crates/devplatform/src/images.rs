@@ -1,6 +1,6 @@
 //! Image → binary: what the process node runs in place of container images.
 use crate::{
-    assets::{Assets, Tool},
+    assets::{Assets, Tool, is_program},
     prerequisites::own_program,
     state::write_private,
 };
@@ -47,6 +47,12 @@ impl Images {
         for (image, path) in extra {
             let path = fs::canonicalize(path)
                 .with_context(|| format!("the binary {} of image {image} is not there", path.display()))?;
+            if !is_program(&path) {
+                bail!(
+                    "{} of image {image} cannot be executed: it must be a binary",
+                    path.display()
+                );
+            }
             images.insert(image.clone(), path);
         }
         for (image, binary, needed) in OWN {
@@ -97,14 +103,18 @@ pub(crate) fn parse_image(text: &str) -> anyhow::Result<(String, PathBuf)> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn an_image_of_the_command_line_wins_and_must_exist() {
+    fn an_image_of_the_command_line_wins_and_must_be_a_program() {
         let folder = tempfile::tempdir().unwrap();
         let binary = folder.path().join("operator");
         fs::write(&binary, "").unwrap();
         let assets = Assets::for_tests(folder.path());
         let given = parse_image(&format!("{OPERATOR_IMAGE}={}", binary.display())).unwrap();
+        let refused = Images::collect(&assets, std::slice::from_ref(&given), false).unwrap_err();
+        assert!(refused.to_string().contains("cannot be executed"), "{refused}");
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
         let images = Images::collect(&assets, &[given], false).unwrap();
         assert_eq!(
             images.binary(OPERATOR_IMAGE),

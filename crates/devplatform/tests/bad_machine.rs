@@ -21,6 +21,7 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         program(&at("bin/bwrap"));
+        fs::create_dir(at("assets")).unwrap();
         Self {
             state: at("state"),
             cache: at("cache"),
@@ -85,6 +86,18 @@ fn without_go_and_without_a_download_it_says_what_is_missing_and_what_helps() {
             "https://go.dev/dl",
             "OPENMCP_ASSETS",
         ],
+    );
+    assert!(!machine.state.join("bad").exists(), "a platform was made");
+}
+
+#[test]
+fn a_folder_of_programs_that_is_not_there_is_named() {
+    let machine = Machine::new();
+    let assets = machine.folder.path().join("assets");
+    fs::remove_dir(&assets).unwrap();
+    says(
+        &machine.up(),
+        &["OPENMCP_ASSETS", &assets.display().to_string(), "no such folder"],
     );
     assert!(!machine.state.join("bad").exists(), "a platform was made");
 }

@@ -107,6 +107,12 @@ impl Assets {
     /// long that will take, then each program is shown while it is made. Blocks; interrupted, it goes on where it
     /// was. Whoever interrupts it calls [`Assets::abandon`].
     pub(crate) fn ensure(&self, tools: &[Tool]) -> anyhow::Result<()> {
+        if let Some(given) = self.given.as_ref().filter(|given| !given.is_dir()) {
+            bail!(
+                "OPENMCP_ASSETS is {}, and there is no such folder",
+                given.display()
+            );
+        }
         if self.missing(tools).is_empty() {
             return Ok(());
         }
@@ -199,7 +205,8 @@ impl Assets {
     }
 }
 
-fn is_program(path: &Path) -> bool {
+/// Whether it is a file that may be executed.
+pub(crate) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 

@@ -8,6 +8,7 @@ mod story;
 
 use crate::{
     assets::{Assets, Tool},
+    console::this_program,
     dev,
     state::{Home, Platform, parse_name, private_folder},
 };
@@ -80,7 +81,7 @@ async fn tell(home: &Home, demo: &Demo, folder: &Path) -> anyhow::Result<()> {
     story::usage(&stage, &people).await?;
     story::breakage(&stage, &people).await?;
     if demo.keep {
-        how_to_go_on(&people, &demo.name);
+        how_to_go_on(&assets, &people, &demo.name);
         return Ok(());
     }
     story::departure(&stage, &people).await?;
@@ -100,8 +101,9 @@ fn examples_folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn how_to_go_on(people: &People, name: &str) {
+fn how_to_go_on(assets: &Assets, people: &People, name: &str) {
     println!("\nThe platform stays. Go on as one of these:");
+    dev::say_where_kubectl_is(assets);
     for person in [&people.owner, &people.tenant_a, &people.tenant_b, &people.on_mcp] {
         println!(
             "  export KUBECONFIG={}   # {}",
@@ -111,6 +113,7 @@ fn how_to_go_on(people: &People, name: &str) {
     }
     println!(
         "For example, as tenant a: kubectl get controlplanes,kros -n project-a\n\
-         End it with: target/debug/openmcp dev down --name {name}"
+         End it with: {} dev down --name {name}",
+        this_program()
     );
 }

@@ -5,7 +5,7 @@ mod status;
 mod up;
 
 pub(crate) use down::down;
-pub(crate) use up::{Options, abandon, up};
+pub(crate) use up::{Options, abandon, say_where_kubectl_is, up};
 
 use crate::{
     images::parse_image,
@@ -16,7 +16,7 @@ use crate::{
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 use tokio::{
@@ -135,9 +135,18 @@ pub(crate) fn run(command: Dev) -> anyhow::Result<()> {
             Dev::Kubeconfig(wanted) => kubeconfig(&home, &wanted).await,
         }
     });
+    let result = match result {
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(is_reader_gone) => Ok(()),
+        other => other,
+    };
     // After an interruption a thread may still wait for a lock or a build.
     runtime.shutdown_background();
     result
+}
+
+/// Of what was printed: `openmcp dev status | head -1`.
+fn is_reader_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// `up`, until it is done or told to stop. Everything that it starts is recorded, so nothing needs to be undone.

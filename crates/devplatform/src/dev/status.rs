@@ -9,7 +9,10 @@ use anyhow::bail;
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 use tokio::time::timeout;
 
 /// A platform that does not answer at once has a problem that the table of processes shows.
@@ -17,12 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prints the tables; something that is missing is an error that says what to do.
 pub(crate) async fn status(platform: &Platform) -> anyhow::Result<()> {
-    println!(
+    writeln!(
+        io::stdout(),
         "platform {:?} on {} in {}",
         platform.name,
         platform.block,
         platform.folder.display()
-    );
+    )?;
     let dead = processes(platform)?;
     let mut missing: Vec<String> = dead.iter().map(|component| component.name().to_owned()).collect();
     if !dead.contains(&Component::ApiServer) {
@@ -34,8 +38,9 @@ pub(crate) async fn status(platform: &Platform) -> anyhow::Result<()> {
     }
     if !missing.is_empty() {
         bail!(
-            "missing: {}; `openmcp dev up` starts what is missing",
-            missing.join(", ")
+            "missing: {}; `openmcp dev up --name {}` starts what is missing",
+            missing.join(", "),
+            platform.name
         );
     }
     Ok(())
@@ -61,7 +66,7 @@ fn processes(platform: &Platform) -> anyhow::Result<Vec<Component>> {
             }
         };
     }
-    println!("{table}");
+    writeln!(io::stdout(), "{table}")?;
     Ok(dead)
 }
 
@@ -70,15 +75,16 @@ async fn cluster(client: &Client) -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
     let node = Api::<Node>::all(client.clone()).get_opt(NODE_NAME).await?;
     let ready = node.as_ref().is_some_and(node_is_ready);
-    println!("node {NODE_NAME}: {}", if ready { "Ready" } else { "not ready" });
+    let state = if ready { "Ready" } else { "not ready" };
+    writeln!(io::stdout(), "node {NODE_NAME}: {state}")?;
     if !ready {
         missing.push(format!("a ready node {NODE_NAME}"));
     }
     match openmcp::state(client).await? {
-        None => println!("openMCP: not installed"),
+        None => writeln!(io::stdout(), "openMCP: not installed")?,
         Some(parts) => {
             for (part, state, ready) in parts {
-                println!("{part}: {state}");
+                writeln!(io::stdout(), "{part}: {state}")?;
                 if !ready {
                     missing.push(part);
                 }
@@ -99,7 +105,7 @@ async fn cluster(client: &Client) -> anyhow::Result<Vec<String>> {
                 status.pod_ip.unwrap_or_default(),
             ]);
         }
-        println!("{table}");
+        writeln!(io::stdout(), "{table}")?;
     }
     Ok(missing)
 }

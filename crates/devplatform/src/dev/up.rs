@@ -1,7 +1,7 @@
 //! `dev up`: from nothing, or from whatever is left, to a platform that is ready.
 use crate::{
     assets::{Assets, Tool},
-    console::Steps,
+    console::{Steps, this_program},
     control_plane::{Component, ControlPlane, Died},
     images::Images,
     openmcp,
@@ -131,15 +131,11 @@ pub(crate) fn say_how_to_go_on(home: &Home, platform: &Platform, options: &Optio
     } else {
         format!(" --name {}", options.name)
     };
+    let program = this_program();
     println!();
-    if let (None, Some(kubectl)) = (find_program("kubectl"), assets.find(Tool::Kubectl)) {
-        println!(
-            "  export PATH=$PATH:{}",
-            kubectl.parent().unwrap_or(&kubectl).display()
-        );
-    }
+    say_where_kubectl_is(&assets);
     println!(
-        "  export KUBECONFIG=$(openmcp dev kubeconfig{name})    # as platform owner, on the platform cluster"
+        "  export KUBECONFIG=$({program} dev kubeconfig{name})    # as platform owner, on the platform cluster"
     );
     if options.kubernetes_only {
         println!("  kubectl get nodes");
@@ -150,5 +146,15 @@ pub(crate) fn say_how_to_go_on(home: &Home, platform: &Platform, options: &Optio
             platform.kubeconfig_path("onboarding").display()
         );
     }
-    println!("  openmcp dev status{name}\n  openmcp dev down{name}");
+    println!("  {program} dev status{name}\n  {program} dev down{name}");
+}
+
+/// For who has no kubectl: one was built with the platform.
+pub(crate) fn say_where_kubectl_is(assets: &Assets) {
+    if let (None, Some(kubectl)) = (find_program("kubectl"), assets.find(Tool::Kubectl)) {
+        println!(
+            "  export PATH=$PATH:{}",
+            kubectl.parent().unwrap_or(&kubectl).display()
+        );
+    }
 }

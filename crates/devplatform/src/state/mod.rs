@@ -97,7 +97,7 @@ impl Platform {
     pub(crate) fn require(home: &Home, name: &str) -> anyhow::Result<Self> {
         Self::find(home, name)?.with_context(|| {
             format!(
-                "there is no platform {name:?} in {}: `openmcp dev up` starts one",
+                "there is no platform {name:?} in {}: `openmcp dev up --name {name}` starts one",
                 home.state.display()
             )
         })
