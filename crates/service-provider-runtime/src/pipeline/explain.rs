@@ -51,7 +51,7 @@ pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key
             let waits = desired.waiting.iter();
             lines.extend(waits.map(|wait| format!("  waits for {}: {}", wait.on, wait.why)));
             lines.push(format!(
-                "  {} objects and {} workload identities",
+                "  objects: {}, workload identities: {}",
                 desired.objects.len(),
                 desired.identities.len()
             ));
