@@ -81,6 +81,41 @@ fn entry(inventory: &Value) -> Option<&Value> {
         .filter(|uid| uid.is_string())
 }
 
+/// Known fault 21.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_kubeconfig_is_renewed_when_its_source_is() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    let tenant = platform.tenant("renewed").await?;
+    tenant.control_plane("renewed").await?;
+    let (copies, copy) = (tenant.api(&kinds::secret()), "token-admin.renewed.kubeconfig");
+    let before = serde_json::to_value(copies.get(copy).await?)?;
+    let all: Api<DynamicObject> = Api::all_with(platform.client.clone(), &kinds::access_request());
+    let made_for = "core.openmcp.cloud/mcp-name=renewed,core.openmcp.cloud/token-provider=admin";
+    let requests = all.list(&ListParams::default().labels(made_for)).await?.items;
+    let request = requests.first().context("no AccessRequest of the ControlPlane")?;
+    let sources = api(
+        &platform.client,
+        &kinds::secret(),
+        &request.namespace().unwrap_or_default(),
+    );
+    let source = text(&request.data["status"]["secretRef"]["name"]);
+
+    // Without it the cluster provider issues another token, as it does before one expires.
+    sources.delete(source, &DeleteParams::default()).await?;
+    let is_new = |live: &Value| {
+        let kubeconfig = &live["data"]["kubeconfig"];
+        kubeconfig.is_string() && *kubeconfig != before["data"]["kubeconfig"]
+    };
+    let renewed = wait::until(&sources, source, "another token", |live| live.is_some_and(is_new)).await?;
+    wait::until(&copies, copy, "its source's kubeconfig", |live| {
+        live.is_some_and(|live| live["data"]["kubeconfig"] == renewed["data"]["kubeconfig"])
+    })
+    .await?;
+    let mcp = people::kubeconfig_client(&tenant.client, &tenant.namespace, copy).await?;
+    mcp.apiserver_version().await.context("with the new kubeconfig")?;
+    tenant.leave("renewed").await
+}
+
 /// Known faults 6 and 26.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settled_service_is_written_to_no_more() -> Result<()> {

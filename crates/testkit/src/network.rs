@@ -61,6 +61,7 @@ struct State {
     random: StdRng,
     effects: usize,
     sent: usize,
+    connections: usize,
     crash: Option<Crash>,
     rules: Vec<Rule>,
     watches: HashMap<String, WatchTrouble>,
@@ -80,6 +81,7 @@ impl Network {
                 random: StdRng::seed_from_u64(seed),
                 effects: 0,
                 sent: 0,
+                connections: 0,
                 crash: None,
                 rules: Vec::new(),
                 watches: HashMap::new(),
@@ -125,6 +127,11 @@ impl Network {
     /// How many requests were sent so far, reads and Events included.
     pub fn requests(&self) -> usize {
         self.state().sent
+    }
+
+    /// How many connections were opened so far: one for each set of credentials, if they are kept.
+    pub fn connections(&self) -> usize {
+        self.state().connections
     }
 
     /// What was sent so far, a line a request.
@@ -295,6 +302,7 @@ impl Dial for Network {
     fn dial(&self, config: &Config) -> Result<Wire, Fault> {
         let host = config.cluster_url.host().unwrap_or_default();
         let host = host.trim_end_matches(".sim").to_owned();
+        self.state().connections += 1;
         let network = self.clone();
         let wire = tower::service_fn(move |request| network.clone().carry(host.clone(), request));
         Ok(BoxCloneSyncService::new(wire))
