@@ -24,8 +24,8 @@ struct Cli {
     /// Name of the installation, for logs.
     #[arg(long, global = true, default_value = "")]
     environment: String,
-    /// DEBUG, INFO or ERROR.
-    #[arg(long, global = true, default_value = "INFO")]
+    /// How much is logged.
+    #[arg(long, global = true, default_value = "INFO", value_parser = ["DEBUG", "INFO", "ERROR"], ignore_case = true)]
     verbosity: String,
     /// Name of the ServiceProvider object.
     #[arg(long, global = true, default_value = "")]
