@@ -4,13 +4,15 @@
 //!
 //! kube's own stack retries 429 and 503 for minutes inside one call and has no time-out for it; here every request
 //! that is not a watch has one, dead peers are found by TCP keep-alive, and retries are the queue's. What keeps one API
-//! server from costing the others is in [`rails`]: a bound on requests in flight and a circuit breaker.
+//! server from costing the others is in [`rails`], a bound on requests in flight and a circuit breaker, and in [`turns`], a
+//! bound on the passes at a slow one.
 mod breaker;
 mod dial;
 mod fence;
 mod kubeconfig;
 mod rails;
 mod transport;
+mod turns;
 
 use crate::{
     Environment, Fault,
@@ -28,6 +30,7 @@ pub use breaker::Breaker;
 pub(crate) use breaker::Fare;
 pub use dial::{Dial, Reply, Tcp, Wire};
 pub(crate) use rails::Open;
+pub use turns::{Turn, Turns};
 
 /// A connection to one API server. Cheap to clone; its credentials can be swapped without a new client.
 #[derive(Clone)]
@@ -70,7 +73,18 @@ impl Connection {
         kubeconfig: &[u8],
         user_agent: &str,
     ) -> Result<Self, Fault> {
-        Self::from_config(environment, kubeconfig::read(kubeconfig, user_agent).await?)
+        Self::from_config(environment, kubeconfig::read(kubeconfig, user_agent).await?, None)
+    }
+
+    /// [`Connection::within`], to a cluster at which passes take turns: its requests show whether it is slow.
+    pub async fn taking_turns(
+        environment: &Environment,
+        kubeconfig: &[u8],
+        user_agent: &str,
+        turns: &Turns,
+    ) -> Result<Self, Fault> {
+        let config = kubeconfig::read(kubeconfig, user_agent).await?;
+        Self::from_config(environment, config, Some(turns.clone()))
     }
 
     /// To the cluster that this process is configured for: `KUBECONFIG`, else the service account of its pod, whose
@@ -84,13 +98,17 @@ impl Connection {
         let config = Config::infer().await.map_err(|error| {
             Fault::invalid("InvalidKubeconfig", format!("find the platform cluster: {error}"))
         })?;
-        Self::from_config(environment, kubeconfig::with_user_agent(config, user_agent)?)
+        Self::from_config(
+            environment,
+            kubeconfig::with_user_agent(config, user_agent)?,
+            None,
+        )
     }
 
-    fn from_config(environment: &Environment, config: Config) -> Result<Self, Fault> {
+    fn from_config(environment: &Environment, config: Config, turns: Option<Turns>) -> Result<Self, Fault> {
         let transport = Transport::new(environment.dial.dial(&config)?);
         let server: Arc<str> = config.cluster_url.to_string().into();
-        let rails = Rails::new(server.clone());
+        let rails = Rails::new(server.clone(), turns);
         let service = Swappable::new(transport.stack(&config)?, rails, environment.gate.clone());
         let client =
             kube::client::ClientBuilder::new(service.clone(), config.default_namespace.clone()).build();

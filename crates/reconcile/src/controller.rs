@@ -2,7 +2,8 @@
 //!
 //! Knows the queue and the clock; knows nothing of what a reconciler does.
 use crate::{
-    Fault, Lane,
+    Environment, Fault, Lane,
+    environment::Lent,
     fault::Class,
     metrics::{self, ControllerMetrics},
     process,
@@ -123,6 +124,7 @@ impl Default for Limits {
 pub struct Controller {
     shared: Arc<Shared>,
     limits: Limits,
+    lent: Lent,
 }
 
 /// Wakes keys of one controller. Cheap to clone; outlives the controller harmlessly.
@@ -160,7 +162,18 @@ impl Controller {
             metrics: metrics::controller(name),
         });
         process::add_controller(&shared);
-        Self { shared, limits }
+        Self {
+            shared,
+            limits,
+            lent: Environment::default().lent,
+        }
+    }
+
+    /// In the surroundings of a simulated process.
+    #[must_use]
+    pub fn within(mut self, environment: &Environment) -> Self {
+        self.lent = environment.lent.clone();
+        self
     }
 
     /// The handle by which watches wake keys.
@@ -173,7 +186,8 @@ impl Controller {
     /// Runs the workers until `shutdown`; running reconciles get their deadline to end. Dropping it cuts them off
     /// where they stand, and it can be called again after [`Controller::rest`].
     pub async fn run<R: Reconciler>(&self, reconciler: Arc<R>, shutdown: CancellationToken) {
-        let Self { shared, limits } = self;
+        let Self { shared, limits, lent } = self;
+        let mut lent = lent.subscribe();
         let mut passes = JoinSet::new();
         shared.stage.store(RUNS, Ordering::Relaxed);
         tracing::info!(
@@ -182,6 +196,8 @@ impl Controller {
             "controller runs"
         );
         while !shutdown.is_cancelled() {
+            let lends = *lent.borrow_and_update();
+            shared.queue().lend(lends);
             while let Some(running) = Running::next(shared) {
                 passes.spawn(pass(reconciler.clone(), running, limits.deadline));
             }
@@ -191,6 +207,8 @@ impl Controller {
                 biased;
                 () = shutdown.cancelled() => {}
                 () = shared.changed.notified() => {}
+                // Its sender is held here.
+                _ = lent.changed() => {}
                 () = sleep_until(shared.start, due) => {}
                 Some(_ended) = passes.join_next(), if !passes.is_empty() => {}
             }

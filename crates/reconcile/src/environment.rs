@@ -5,13 +5,19 @@
 use crate::{cluster::Dial, gate::Gate};
 use jiff::Timestamp;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::{cell::RefCell, fmt, sync::Arc};
+use std::{
+    cell::RefCell,
+    fmt,
+    sync::{Arc, LazyLock},
+};
+use tokio::sync::watch;
 
 /// Handed down through [`crate::cluster::Connection`]s. Cheap to clone.
 #[derive(Clone)]
 pub struct Environment {
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) gate: Gate,
+    pub(crate) lent: Lent,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     simulated: bool,
 }
@@ -22,6 +28,7 @@ impl Environment {
         Self {
             dial: Arc::new(dial),
             gate: Gate::new(),
+            lent: Lent::default(),
             clock: Arc::new(clock),
             simulated: true,
         }
@@ -60,6 +67,7 @@ impl Default for Environment {
         Self {
             dial: Arc::new(crate::cluster::Tcp),
             gate: Gate::of_process(),
+            lent: LENT.clone(),
             clock: Arc::new(Timestamp::now),
             simulated: false,
         }
@@ -69,6 +77,27 @@ impl Default for Environment {
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+/// How many passes wait for slow clusters ([`crate::cluster::Turns`]) and lend their workers to others. One for all
+/// clusters and controllers of a process. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Lent(Arc<watch::Sender<usize>>);
+
+static LENT: LazyLock<Lent> = LazyLock::new(Lent::default);
+
+impl Lent {
+    /// One cluster's part changes.
+    pub(crate) fn moved(&self, from: usize, to: usize) {
+        if from != to {
+            self.0
+                .send_modify(|lent| *lent = (*lent + to).saturating_sub(from));
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
     }
 }
 

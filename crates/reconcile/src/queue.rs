@@ -23,6 +23,9 @@ use std::{
     time::Duration,
 };
 
+/// Passes that wait cost memory only, but they do.
+const LENT: usize = 4;
+
 /// How urgent a wake-up is. No lane starves another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
@@ -142,6 +145,7 @@ pub struct Queue<K> {
     due: BTreeMap<(Duration, u64), K>,
     depth: [usize; Lane::ALL.len()],
     running: usize,
+    lent: usize,
     running_bulk: usize,
     running_of: HashMap<String, usize>,
     ticket: u64,
@@ -157,6 +161,7 @@ impl<K: Tenanted + Clone + Eq + Hash> Queue<K> {
             due: BTreeMap::new(),
             depth: [0; Lane::ALL.len()],
             running: 0,
+            lent: 0,
             running_bulk: 0,
             running_of: HashMap::new(),
             ticket: 0,
@@ -208,22 +213,28 @@ impl<K: Tenanted + Clone + Eq + Hash> Queue<K> {
         }
     }
 
+    /// So many of the running passes only wait, and others may run in their place: up to [`LENT`] for a worker.
+    pub fn lend(&mut self, lent: usize) {
+        self.lent = lent.min(LENT * self.bounds.workers);
+    }
+
     /// The next key to run, if the bounds allow one. It is running until [`Queue::done`].
     pub fn next(&mut self, now: Duration) -> Option<Job<K>> {
         self.promote(now);
-        if self.running >= self.bounds.workers {
+        if self.running >= self.bounds.workers + self.lent {
             return None;
         }
         let Self {
             bounds,
             entries,
             ready,
+            lent,
             running_bulk,
             running_of,
             ..
         } = self;
         let (key, lane) = ready.pop(
-            |lane| lane != Lane::Bulk || *running_bulk < bounds.bulk,
+            |lane| lane != Lane::Bulk || *running_bulk < bounds.bulk + *lent,
             |tenant| {
                 running_of
                     .get(tenant)

@@ -251,18 +251,22 @@ pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
     owner: &Owner<'_>,
     inventory: &mut Inventory<'_, S>,
     reached: &mut BTreeMap<String, Reached>,
-) -> Result<(), Fault> {
+) -> Result<(), Stop> {
     let failed = reach_each(world, owner, inventory, reached).await?;
-    failed.into_iter().next().map_or(Ok(()), |(_, fault)| Err(fault))
+    failed
+        .into_iter()
+        .next()
+        .map_or(Ok(()), |(_, fault)| Err(fault.into()))
 }
 
-/// As [`reach_recorded`]; the clusters that cannot be reached are returned with the reason.
+/// As [`reach_recorded`]; the clusters that cannot be reached are returned with the reason. One that is slow can be, in
+/// its turn.
 async fn reach_each<P: ServiceProvider, S: Store>(
     world: &World<P>,
     owner: &Owner<'_>,
     inventory: &mut Inventory<'_, S>,
     reached: &mut BTreeMap<String, Reached>,
-) -> Result<Vec<(String, Fault)>, Fault> {
+) -> Result<Vec<(String, Fault)>, Stop> {
     let recorded: BTreeSet<String> = inventory.entries().keys().map(|id| id.cluster.clone()).collect();
     let mut failed = Vec::new();
     for cluster in recorded {
@@ -284,8 +288,8 @@ async fn reach_each<P: ServiceProvider, S: Store>(
         };
         match world.requests.reach(owner, name, &rights).await {
             Ok(found) => drop(reached.insert(cluster, found)),
-            Err(Stop::Fault(fault)) => failed.push((cluster, fault)),
-            Err(stop) => failed.push((cluster, Fault::retry(stop.reason(), stop.message().to_owned()))),
+            Err(turn @ Stop::Turn { .. }) => return Err(turn),
+            Err(stop) => failed.push((cluster, stop.into_fault())),
         }
     }
     Ok(failed)

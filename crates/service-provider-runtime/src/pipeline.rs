@@ -19,8 +19,10 @@ use crate::{
 };
 use kube::{Resource, ResourceExt};
 use openmcp_api::names;
-use openmcp_reconcile::{Fault, Key, Outcome, Reconciler, fault::Class, status::apply_status};
-use std::sync::Arc;
+use openmcp_reconcile::{
+    Fault, Key, Outcome, Reconciler, environment::chance, fault::Class, status::apply_status,
+};
+use std::{sync::Arc, time::Duration};
 
 /// Brings service objects to what they want, for ever.
 pub(crate) struct Pipeline<P: ServiceProvider>(pub(crate) Arc<World<P>>);
@@ -59,7 +61,9 @@ impl<P: ServiceProvider> Pipeline<P> {
                 }
             }
             Err(stop) => {
-                self.write(object, &Verdict::Stopped(&stop)).await?;
+                if !self.keeps_silent(key, object, &stop) {
+                    self.write(object, &Verdict::Stopped(&stop)).await?;
+                }
                 ended(stop)
             }
         }
@@ -112,7 +116,9 @@ impl<P: ServiceProvider> Pipeline<P> {
                 Ok(Outcome::Settled)
             }
             Err(stop) => {
-                self.write(object, &Verdict::Terminating(&stop)).await?;
+                if !self.keeps_silent(key, object, &stop) {
+                    self.write(object, &Verdict::Terminating(&stop)).await?;
+                }
                 ended(stop)
             }
         }
@@ -130,6 +136,12 @@ impl<P: ServiceProvider> Pipeline<P> {
                 ended(stop)
             }
         }
+    }
+
+    /// Who only waits for a turn has seen nothing: what was said of this generation stays said.
+    fn keeps_silent(&self, key: &Key, object: &P::Api, stop: &Stop) -> bool {
+        let said = self.0.statuses.of(key, object).observed_generation;
+        matches!(stop, Stop::Turn { .. }) && Some(said) == object.meta().generation
     }
 
     /// Writes the status if it differs, and an Event if Ready does.
@@ -176,10 +188,14 @@ fn soonest(failures: Vec<Fault>) -> Option<Fault> {
     })
 }
 
+/// Should nobody wake an object for its turn, it asks again by itself.
+const TURN: Duration = Duration::from_secs(30);
+
 /// Waiting ends with an event; a fault is tried again by its class.
 fn ended(stop: Stop) -> Result<Outcome, Fault> {
     match stop {
         Stop::Fault(fault) => Err(fault),
+        Stop::Turn { .. } => Ok(Outcome::Wake(TURN.mul_f64(0.75 + 0.5 * chance()))),
         Stop::Wait { .. } | Stop::Stuck { .. } => Ok(Outcome::Settled),
     }
 }

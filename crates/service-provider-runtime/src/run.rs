@@ -101,7 +101,7 @@ pub(crate) async fn warm<P: ServiceProvider>(
         .identity()
         .await?
         .ok_or_else(|| Fault::retry("ClusterStarting", "the platform cluster has no kube-system yet"))?;
-    let controller = Controller::new(names.provider, Limits::default());
+    let controller = Controller::new(names.provider, Limits::default()).within(platform.environment());
     let handle = controller.handle();
     let world = build(provider, names, platform, &onboarding, &secret, handle, shutdown);
     synced(&world).await;
@@ -183,6 +183,7 @@ fn build<P: ServiceProvider>(
             connections: Connections::new(
                 credentials,
                 dependents.clone(),
+                handle.clone(),
                 names.user_agent(),
                 platform.environment().clone(),
             ),

@@ -6,7 +6,7 @@
 //! | all applied, not healthy yet | False | True | False | True | False | Progressing |
 //! | all applied, an object failed | False | True | False | False | True | Progressing |
 //! | not all applied yet | False | False | as it is | True | False | Progressing |
-//! | something is waited for | False | False | as it is | True | False | Progressing |
+//! | something is waited for, or a turn | False | False | as it is | True | False | Progressing |
 //! | a person has to act, or input is wrong | False | False | as it is | False | True | Progressing |
 //! | passing failure | False | False | as it is | True | False | Progressing |
 //! | paused | as before | False | as before | False | False | as before |

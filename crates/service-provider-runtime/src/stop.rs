@@ -12,6 +12,8 @@ pub(crate) enum Stop {
     Wait { reason: &'static str, message: String },
     /// As `Wait`, but a person has to make it happen.
     Stuck { reason: &'static str, message: String },
+    /// A cluster answers late, and others are at it: this object has its turn later, and is woken for it.
+    Turn { message: String },
     /// Something failed. Tried again by the rules of its class.
     Fault(Fault),
 }
@@ -30,21 +32,30 @@ impl Stop {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Wait { reason, .. } | Self::Stuck { reason, .. } => reason,
+            Self::Turn { .. } => "ClusterSlow",
             Self::Fault(fault) => fault.reason,
         }
     }
 
     pub(crate) fn message(&self) -> &str {
         match self {
-            Self::Wait { message, .. } | Self::Stuck { message, .. } => message,
+            Self::Wait { message, .. } | Self::Stuck { message, .. } | Self::Turn { message } => message,
             Self::Fault(fault) => &fault.message,
+        }
+    }
+
+    /// As one failure among others: nothing wakes the object, so it is tried again.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Fault(fault) => fault,
+            other => Fault::retry(other.reason(), other.message().to_owned()),
         }
     }
 
     /// Whether waiting alone does not help.
     pub(crate) fn is_stalled(&self) -> bool {
         match self {
-            Self::Wait { .. } => false,
+            Self::Wait { .. } | Self::Turn { .. } => false,
             Self::Stuck { .. } => true,
             Self::Fault(fault) => needs_somebody(fault),
         }

@@ -177,6 +177,31 @@ impl World {
 
     /// A tenant's ControlPlane with a cluster of its own. Returns the cluster's host name.
     pub fn add_control_plane(&self, tenant: &str, name: &str) -> String {
+        let home = self.declare_control_plane(tenant, name);
+        let host = format!("mcp-{tenant}-{name}");
+        self.add_server(&host);
+        self.add_cluster(&home, &host, "Exclusive", "mcp");
+        must(self.server("platform").create(&cluster_request_of(&home, name)));
+        host
+    }
+
+    /// A cluster for the ControlPlanes of several tenants.
+    pub fn add_shared_cluster(&self, host: &str) {
+        self.add_server(host);
+        self.add_cluster(HOME, host, "Shared", host);
+    }
+
+    /// A tenant's ControlPlane on such a cluster.
+    pub fn add_control_plane_on(&self, host: &str, tenant: &str, name: &str) {
+        let request = cluster_request_of(&self.declare_control_plane(tenant, name), name);
+        let platform = self.server("platform");
+        must(platform.create(&request));
+        let granted = json!({"observedGeneration": 1, "phase": "Granted", "cluster": {"name": host, "namespace": HOME}});
+        must(platform.merge_status(&request, &granted));
+    }
+
+    /// Returns its namespace on the platform.
+    fn declare_control_plane(&self, tenant: &str, name: &str) -> String {
         let (platform, onboarding) = (self.server("platform"), self.server("onboarding"));
         if onboarding.object("v1", "Namespace", "", tenant).is_none() {
             must(onboarding.create(&namespace(tenant)));
@@ -188,15 +213,7 @@ impl World {
         must(onboarding.create(&control_plane));
         let home = names::control_plane_namespace(tenant, name);
         must(platform.create(&namespace(&home)));
-        let host = format!("mcp-{tenant}-{name}");
-        self.add_server(&host);
-        self.add_cluster(&home, &host, "Exclusive", "mcp");
-        let request = json!({
-            "apiVersion": CLUSTERS, "kind": "ClusterRequest",
-            "metadata": {"name": name, "namespace": home}, "spec": {"purpose": "mcp"},
-        });
-        must(platform.create(&request));
-        host
+        home
     }
 
     /// Whether Deployments and the like become available (they do, unless told otherwise).
@@ -259,6 +276,14 @@ impl World {
         }
         self.version() != before
     }
+}
+
+/// By which a ControlPlane gets its cluster.
+fn cluster_request_of(home: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": CLUSTERS, "kind": "ClusterRequest",
+        "metadata": {"name": name, "namespace": home}, "spec": {"purpose": "mcp"},
+    })
 }
 
 fn namespace(name: &str) -> Value {

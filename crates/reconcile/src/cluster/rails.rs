@@ -1,5 +1,9 @@
-//! What keeps one API server from costing the others: a bound on requests in flight, and the circuit breaker.
-use super::breaker::{Breaker, Fare};
+//! What keeps one API server from costing the others: a bound on requests in flight, the circuit breaker, and an eye on
+//! how long requests take.
+use super::{
+    breaker::{Breaker, Fare},
+    turns::Turns,
+};
 use crate::{environment::chance, metrics, process};
 use std::{
     fmt,
@@ -20,6 +24,7 @@ pub(super) struct Rails {
     start: Instant,
     breaker: Mutex<Breaker>,
     in_flight: Semaphore,
+    turns: Option<Turns>,
 }
 
 /// A request was not sent, for the breaker is open.
@@ -40,20 +45,23 @@ impl fmt::Display for Open {
 impl std::error::Error for Open {}
 
 impl Rails {
-    pub(super) fn new(server: Arc<str>) -> Arc<Self> {
+    pub(super) fn new(server: Arc<str>, turns: Option<Turns>) -> Arc<Self> {
         let rails = Arc::new(Self {
             server,
             start: Instant::now(),
             breaker: Mutex::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
+            turns,
         });
         metrics::cluster_fares(None, Some(Fare::Connecting));
         let look = Arc::downgrade(&rails);
         process::add_cluster(move || {
             let rails = look.upgrade()?;
             let in_flight = IN_FLIGHT - rails.in_flight.available_permits();
+            let (slow, passes, waiting) = rails.turns.as_ref().map(Turns::look).unwrap_or_default();
             Some(serde_json::json!({
                 "server": &*rails.server, "state": rails.fare().as_str(), "in_flight": in_flight,
+                "slow": slow, "passes": passes, "waiting_passes": waiting,
             }))
         });
         rails
@@ -78,6 +86,14 @@ impl Rails {
                 server: self.server.clone(),
                 again,
             }),
+        }
+    }
+
+    /// The exchange that a request was let through for; the `free` keep nobody waiting.
+    pub(super) async fn exchange<T>(&self, free: bool, exchange: impl Future<Output = T>) -> T {
+        match &self.turns {
+            Some(turns) if !free => turns.time(exchange).await,
+            _ => exchange.await,
         }
     }
 

@@ -171,7 +171,7 @@ impl Service<Request<Body>> for Swappable {
             let free = asks_for(&request, "watch") || is_lease(request.uri().path());
             let _permit = rails.admit(free).await?;
             let stack = stack.load().0.clone();
-            let answer = stack.oneshot(request).await;
+            let answer = rails.exchange(free, stack.oneshot(request)).await;
             rails.note(answer.is_ok());
             answer
         })
@@ -265,7 +265,7 @@ mod tests {
             Ok::<_, BoxError>(Response::new(empty.boxed_unsync()))
         });
         let gate = Gate::new();
-        let rails = Rails::new("https://server/".into());
+        let rails = Rails::new("https://server/".into(), None);
         let service = Swappable::new(BoxCloneSyncService::new(answers), rails, gate.clone());
         let send = async |method: Method, path: &'static str| {
             let mut request = Request::new(Body::empty());

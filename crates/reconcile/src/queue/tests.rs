@@ -111,6 +111,28 @@ fn one_tenant_or_bulk_work_never_holds_every_worker() {
 }
 
 #[test]
+fn others_run_in_the_place_of_passes_that_only_wait_up_to_a_bound() {
+    let mut queue = Queue::new(Bounds {
+        workers: 4,
+        per_tenant: 2,
+        bulk: 3,
+    });
+    for nth in 0..100 {
+        queue.wake(at(0), key(&format!("t{nth}"), "b"), Lane::Bulk);
+    }
+    let mut run = |lent| {
+        queue.lend(lent);
+        std::iter::from_fn(|| queue.next(at(0))).count()
+    };
+    assert_eq!(run(0), 3);
+    assert_eq!(run(2), 2, "also of bulk work");
+    assert_eq!(run(100), 4 * LENT - 2);
+    assert_eq!(run(0), 0, "and none too many afterwards");
+    queue.wake(at(0), key("user", "x"), Lane::Urgent);
+    assert!(queue.next(at(0)).is_none());
+}
+
+#[test]
 fn back_off_grows_with_full_jitter_and_success_resets_it() {
     let (mut queue, x) = (queue(1), key("a", "x"));
     let mut now = at(0);

@@ -7,7 +7,13 @@ use crate::{
     values::Generated,
 };
 use kube::config::Kubeconfig;
-use openmcp_reconcile::{Environment, Fault, Key, children::Cluster, cluster::Connection, digest::Digest};
+use openmcp_reconcile::{
+    Environment, Fault, Key,
+    children::Cluster,
+    cluster::{Connection, Turn, Turns},
+    controller::Handle,
+    digest::Digest,
+};
 use std::{
     collections::HashMap,
     sync::{
@@ -22,6 +28,8 @@ pub(crate) struct Reached {
     pub(crate) name: ClusterName,
     pub(crate) cluster: Cluster,
     pub(crate) endpoint: Arc<Endpoint>,
+    /// Held for the whole pass.
+    _turn: Arc<Turn>,
 }
 
 /// Where an API server is, for kubeconfigs that are made for others.
@@ -39,8 +47,12 @@ pub(crate) struct Incarnation {
     pub(crate) ready: bool,
 }
 
-/// One at a time connects.
-type Slot = Arc<tokio::sync::Mutex<Option<Open>>>;
+#[derive(Clone)]
+struct Slot {
+    turns: Turns,
+    /// One at a time connects.
+    open: Arc<tokio::sync::Mutex<Option<Open>>>,
+}
 
 struct Open {
     /// UID of the Cluster object.
@@ -56,6 +68,7 @@ struct Open {
 pub(crate) struct Connections {
     credentials: Credentials,
     dependents: Arc<Dependents>,
+    handle: Handle,
     user_agent: String,
     environment: Environment,
     open: Mutex<HashMap<Source, Slot>>,
@@ -66,12 +79,14 @@ impl Connections {
     pub(crate) fn new(
         credentials: Credentials,
         dependents: Arc<Dependents>,
+        handle: Handle,
         user_agent: String,
         environment: Environment,
     ) -> Self {
         Self {
             credentials,
             dependents,
+            handle,
             user_agent,
             environment,
             open: Mutex::default(),
@@ -100,7 +115,13 @@ impl Connections {
     ) -> Result<Reached, Stop> {
         self.dependents.add(key, Credentials::SECRET, namespace, secret);
         let slot = self.slot(namespace, secret);
-        let mut held = slot.lock().await;
+        let turn = slot.turns.take(key).ok_or_else(|| Stop::Turn {
+            message: format!(
+                "{} answers late: other objects are worked on there first",
+                of.title()
+            ),
+        })?;
+        let mut held = slot.open.lock().await;
         if held.as_ref().is_some_and(|open| open.of != incarnation.uid) {
             if !incarnation.ready {
                 let message = format!("{} was made anew and is not ready yet", of.title());
@@ -121,8 +142,14 @@ impl Connections {
             let (fingerprint, kubeconfig) = found.ok_or_else(|| {
                 Stop::wait("AccessPending", format!("Secret {secret} has no kubeconfig yet"))
             })?;
-            self.refresh(&mut held, &incarnation.uid, (fingerprint, &kubeconfig), secret)
-                .await?;
+            self.refresh(
+                &mut held,
+                &slot.turns,
+                &incarnation.uid,
+                (fingerprint, &kubeconfig),
+                secret,
+            )
+            .await?;
         }
         let Some(open) = held.as_ref() else {
             return Err(Stop::wait(
@@ -144,18 +171,28 @@ impl Connections {
             name: of,
             cluster,
             endpoint,
+            _turn: Arc::new(turn),
         })
     }
 
     fn slot(&self, namespace: &str, secret: &str) -> Slot {
         let source = self.dependents.source(Credentials::SECRET, namespace, secret);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.entry(source).or_default().clone()
+        let fresh = || Slot {
+            turns: Turns::new(
+                &self.environment,
+                format!("that of Secret {namespace}/{secret}"),
+                self.handle.clone(),
+            ),
+            open: Arc::default(),
+        };
+        open.entry(source).or_insert_with(fresh).clone()
     }
 
     async fn refresh(
         &self,
         open: &mut Option<Open>,
+        turns: &Turns,
         of: &str,
         (fingerprint, kubeconfig): (Digest, &[u8]),
         secret: &str,
@@ -175,7 +212,8 @@ impl Connections {
                 format!("Secret {secret}: no server with a CA in its kubeconfig"),
             )
         })?;
-        let connection = Connection::within(&self.environment, kubeconfig, &self.user_agent).await?;
+        let connection =
+            Connection::taking_turns(&self.environment, kubeconfig, &self.user_agent, turns).await?;
         let identity = connection.identity().await?.ok_or_else(|| {
             Fault::retry(
                 "ClusterStarting",

@@ -135,7 +135,7 @@ pub(super) async fn apply<P: ServiceProvider>(
             .failures
             .into_iter()
             .map(|failure| failure.fault)
-            .chain(elsewhere.err())
+            .chain(elsewhere.err().map(Stop::into_fault))
             .chain(externals.failures)
             .chain(unmade)
             .chain(desired.lost.into_iter().map(values::lost))
