@@ -11,6 +11,7 @@ mod dial;
 mod fence;
 mod kubeconfig;
 mod rails;
+mod retry_after;
 mod transport;
 mod turns;
 

@@ -20,7 +20,7 @@ pub struct Fault {
     pub reason: &'static str,
     /// What happened, to which object, and what to do. Short: what is too long loses its middle.
     pub message: String,
-    /// The server's wish (`Retry-After`), if it gave one.
+    /// The server's wish (`Retry-After` in seconds), if it gave one. The queue obeys for ten minutes at most.
     pub retry_after: Option<Duration>,
 }
 
@@ -106,7 +106,7 @@ impl Fault {
     /// ```
     pub fn api(doing: impl std::fmt::Display, error: &kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::status(doing, status, None),
+            kube::Error::Api(status) => Self::status(doing, status),
             kube::Error::Service(cause) if cause.is::<Open>() => {
                 let again = cause.downcast_ref::<Open>().map(|open| open.again);
                 Self {
@@ -142,12 +142,8 @@ impl Fault {
         }
     }
 
-    /// Classifies the API server's answer. `retry_after` is the header's value, if there was one.
-    pub(crate) fn status(
-        doing: impl std::fmt::Display,
-        status: &Status,
-        retry_after: Option<Duration>,
-    ) -> Self {
+    /// Classifies the API server's answer.
+    pub(crate) fn status(doing: impl std::fmt::Display, status: &Status) -> Self {
         let causes = || status.details.iter().flat_map(|details| &details.causes);
         // An apply with the UID of an object that was replaced meanwhile (seen on 1.36; 409 if it is absent).
         let replaced = causes().any(|cause| cause.field == "metadata.uid");
@@ -172,7 +168,7 @@ impl Fault {
             .details
             .as_ref()
             .map_or(0, |details| details.retry_after_seconds);
-        let retry_after = retry_after.or_else(|| (asked > 0).then(|| Duration::from_secs(asked.into())));
+        let retry_after = (asked > 0).then(|| Duration::from_secs(asked.into()));
         let what = match (status.message.as_str(), status.reason.as_str()) {
             ("", "") => format!("the API server answered {}", status.code),
             ("", reason) => reason.to_owned(),
@@ -231,12 +227,12 @@ mod tests {
     #[test]
     fn a_terminating_namespace_passes_while_other_refusals_wait_long() {
         let refused = status(json!({"code": 403, "reason": "Forbidden", "message": "no"}));
-        assert_eq!(Fault::status("x", &refused, None).class, Class::Denied);
+        assert_eq!(Fault::status("x", &refused).class, Class::Denied);
         let terminating = status(json!({
             "code": 403, "reason": "Forbidden", "message": "no",
             "details": {"causes": [{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]}
         }));
-        assert_eq!(Fault::status("x", &terminating, None).class, Class::Retry);
+        assert_eq!(Fault::status("x", &terminating).class, Class::Retry);
     }
 
     #[test]
@@ -246,12 +242,12 @@ mod tests {
             "code": 422, "reason": "Invalid", "message": words,
             "details": {"name": "x", "kind": "clusterroles", "causes": [{"message": words}]}
         }));
-        let fault = Fault::status("apply", &denied, None);
+        let fault = Fault::status("apply", &denied);
         assert_eq!((fault.class, fault.reason), (Class::Denied, "AdmissionDenied"));
         let wrong = status(json!({
             "code": 422, "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.x", "message": "no"}]}
         }));
-        assert_eq!(Fault::status("apply", &wrong, None).class, Class::Invalid);
+        assert_eq!(Fault::status("apply", &wrong).class, Class::Invalid);
     }
 
     #[test]
@@ -259,24 +255,22 @@ mod tests {
         let replaced = status(json!({
             "code": 422, "details": {"causes": [{"reason": "FieldValueInvalid", "field": "metadata.uid"}]}
         }));
-        let fault = Fault::status("x", &replaced, None);
+        let fault = Fault::status("x", &replaced);
         assert_eq!((fault.class, fault.reason), (Class::Retry, "Conflict"));
     }
 
     #[test]
-    fn the_servers_retry_after_is_taken_from_header_or_body() {
+    fn the_servers_retry_after_is_taken_from_its_status() {
         let throttled = status(json!({"code": 429, "details": {"retryAfterSeconds": 7}}));
         assert_eq!(
-            Fault::status("x", &throttled, None).retry_after,
+            Fault::status("x", &throttled).retry_after,
             Some(Duration::from_secs(7))
         );
-        let header = Some(Duration::from_secs(2));
-        assert_eq!(Fault::status("x", &throttled, header).retry_after, header);
     }
 
     #[test]
     fn an_answer_without_words_is_said_by_its_code() {
-        let fault = Fault::status("get Job a/b", &Status::default().with_code(502), None);
+        let fault = Fault::status("get Job a/b", &Status::default().with_code(502));
         assert_eq!(fault.message, "get Job a/b: the API server answered 502");
     }
 }

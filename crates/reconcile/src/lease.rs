@@ -199,8 +199,12 @@ async fn within<T>(
     }
 }
 
+/// Work that is cut off ends where it waits next.
+const CUT_OFF: Duration = Duration::from_secs(5);
+
 /// Leadership. Renewed by a task until it is kept to its end, dropped, or lost.
 pub struct Guard {
+    lease: Lease,
     lost: CancellationToken,
     stop: CancellationToken,
     renewal: Option<JoinHandle<Renewal>>,
@@ -218,13 +222,14 @@ impl Guard {
         lease.environment.gate.open_until(since + lease.deadline());
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
         let renewal = Renewal {
-            lease,
+            lease: lease.clone(),
             api,
             held,
             until: since,
         };
         let renewal = tokio::spawn(renewal.run(lost.clone(), stop.clone()));
         Self {
+            lease,
             lost,
             stop,
             renewal: Some(renewal),
@@ -236,9 +241,37 @@ impl Guard {
         self.lost.clone()
     }
 
+    /// Does `work` while this process leads, and gives the lease back when it is done. A lost lease drops `work` where
+    /// it stands; then this process stands by with whatever caches it has, and does the work anew when it leads again
+    /// (runtime design §8, fault 3). `None`: shut down while it stood by.
+    ///
+    /// `rest` waits until nothing of the dropped work is left ([`crate::Controller::rest`]). Work that outlives the lease
+    /// is the one error: the process has to end.
+    pub async fn serve<W: Future, R: Future<Output = ()>>(
+        self,
+        client: &Client,
+        shutdown: &CancellationToken,
+        mut work: impl FnMut() -> W,
+        mut rest: impl FnMut() -> R,
+    ) -> Result<Option<W::Output>, Fault> {
+        let (lease, mut guard) = (self.lease.clone(), self);
+        loop {
+            let lost = match guard.keep(work()).await {
+                Ok(done) => return Ok(Some(done)),
+                Err(lost) => lost,
+            };
+            tracing::warn!("{lost}: it stands by");
+            let rested = tokio::time::timeout(CUT_OFF, rest()).await;
+            rested.map_err(|_elapsed| Fault::retry("LeaseLost", "work outlives the lost lease"))?;
+            match lease.clone().acquire(client.clone(), shutdown).await {
+                Some(again) => guard = again,
+                None => return Ok(None),
+            }
+        }
+    }
+
     /// Does `work` while this process leads, then gives the lease back. A lost lease drops `work` where it stands and
-    /// is an error. Whoever wants to lead again waits until nothing of the work is left
-    /// ([`crate::Controller::rest`]), and ends the process otherwise.
+    /// is an error: see [`Guard::serve`].
     pub async fn keep<T>(mut self, work: impl Future<Output = T>) -> Result<T, Fault> {
         let done = tokio::select! {
             biased;

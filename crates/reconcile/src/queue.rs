@@ -106,7 +106,7 @@ pub enum Finish {
     Failed {
         /// Of the fault.
         class: Class,
-        /// The server's wish, honoured as a lower bound.
+        /// The server's wish, honoured as a lower bound, for ten minutes at most.
         retry_after: Option<Duration>,
     },
 }

@@ -1,9 +1,9 @@
-//! Raw requests to an API server: kube's calls hide the HTTP status (201 or 200?) and the `Retry-After` header.
+//! Raw requests to an API server: kube's calls hide the HTTP status (201 or 200?).
 use crate::{
     Fault,
     fault::{Class, chain},
 };
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::{client::Body, core::Status};
 use serde_json::Value;
@@ -24,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An API server's answer.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    headers: HeaderMap,
     body: Value,
 }
 
@@ -85,7 +84,6 @@ pub(crate) async fn send(
     };
     Ok(Answer {
         status: parts.status,
-        headers: parts.headers,
         body,
     })
 }
@@ -102,13 +100,7 @@ impl Answer {
 
     /// The fault that this answer is.
     pub(crate) fn fault(&self, doing: impl Display) -> Fault {
-        let status = self.as_status();
-        let retry_after = self
-            .headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs);
-        Fault::status(doing, &status, retry_after)
+        Fault::status(doing, &self.as_status())
     }
 
     /// The answer says that this *object* does not exist. A 404 for an unknown path or kind says nothing of it.

@@ -12,6 +12,7 @@ use crate::{Fault, environment::chance, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
 use kube::{Api, Resource, runtime::watcher};
+pub(crate) use pace::Failures;
 use pace::paced;
 use serde::de::DeserializeOwned;
 use std::{
@@ -221,18 +222,18 @@ where
     }
 
     async fn run(mut self, api: Api<Decoded<K>>, config: watcher::Config) {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         loop {
             let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => {
                         if self.take(event) {
-                            failures = 0;
+                            failures.over();
                         }
                     }
                     Err(error) => {
-                        failures += 1;
+                        let failures = failures.again(tokio::time::Instant::now());
                         tokio::time::sleep(self.failed(&error, failures)).await;
                         if needs_new_list(&error) {
                             break;
@@ -353,9 +354,7 @@ where
             watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
                 Fault::api(format_args!("watch {kind}"), error).message
             }
-            watcher::Error::WatchError(status) => {
-                Fault::status(format_args!("watch {kind}"), status, None).message
-            }
+            watcher::Error::WatchError(status) => Fault::status(format_args!("watch {kind}"), status).message,
             watcher::Error::NoResourceVersion => {
                 format!("{kind} cannot be watched: its list has no resourceVersion")
             }

@@ -10,9 +10,6 @@ use tokio_util::sync::CancellationToken;
 /// From a leader's last sign of life on, others wait so long: another one works within ten seconds.
 const LEASE: Duration = Duration::from_secs(8);
 
-/// Work that is cut off ends at its next await.
-const CUT_OFF: Duration = Duration::from_secs(5);
-
 /// One process of a provider.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -78,24 +75,14 @@ impl Process {
         lease.duration = LEASE;
         // While it waits to lead, its caches are warm already (runtime design §8).
         let warm = run::warm(provider, names, &platform, &readiness, &shutdown);
-        let lead = lease.clone().acquire(platform.client(), &shutdown);
+        let lead = lease.acquire(platform.client(), &shutdown);
         let (warm, guard) = tokio::join!(warm, lead);
-        let Some(mut guard) = guard else {
+        let Some(guard) = guard else {
             return Ok(());
         };
         let warm = warm?;
-        loop {
-            let Err(lost) = guard.keep(run::serve(&warm, shutdown.clone())).await else {
-                return Ok(());
-            };
-            tracing::warn!("{lost}: it stands by");
-            // The one reason to end: work that outlives the lease.
-            let rested = tokio::time::timeout(CUT_OFF, run::rest(&warm)).await;
-            rested.map_err(|_elapsed| Fault::retry("LeaseLost", "work outlives the lost lease"))?;
-            match lease.clone().acquire(platform.client(), &shutdown).await {
-                Some(again) => guard = again,
-                None => return Ok(()),
-            }
-        }
+        let (work, rest) = (|| run::serve(&warm, shutdown.clone()), || run::rest(&warm));
+        let served = guard.serve(&platform.client(), &shutdown, work, rest).await;
+        served.map(|_| ())
     }
 }

@@ -1,4 +1,9 @@
-//! Shared watches: one per (API server, kind, selector), counted by those who need it, ended after a linger.
+//! Shared watches: one per (connection, kind, selector), counted by those who need it, ended after a linger.
+//!
+//! Not per API server: a watch sees what the credentials of its connection may see. What another connection to the same
+//! server may see can be more or less, and can change at any time without a word: shown through the wrong one, objects
+//! would be missing that are there (and a repair be forgotten), or be seen by somebody who has lost the right to. Where
+//! service objects share a cluster on purpose, they share its AccessRequest, and so connection, rights and watches.
 //!
 //! Owns the tasks; what they know is in [`state`]. A DELETED event only wakes: removing a label produces one while the
 //! object lives.
@@ -10,8 +15,12 @@ use super::{
     observe::{Body, Child},
 };
 use crate::{
-    Key, Lane, digest::Digester, environment::chance, fault::chain, metrics::WatchMetrics,
-    watch::needs_new_list,
+    Key, Lane,
+    digest::Digester,
+    environment::chance,
+    fault::chain,
+    metrics::WatchMetrics,
+    watch::{Failures, needs_new_list},
 };
 use futures::StreamExt;
 use kube::{
@@ -32,8 +41,6 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// A server that only blinks is not worth a word.
 const LASTING: Duration = Duration::from_secs(2);
-/// No try of an outage is later than this after the one before: the longest pause, and a request without an answer.
-const OVER: Duration = Duration::from_secs(90);
 /// Between two lists of a watch that works: the net under it. What only such a list finds is counted, and should be
 /// nothing.
 const AUDIT: Duration = Duration::from_secs(6 * 3600);
@@ -225,9 +232,10 @@ impl Drop for Lease {
 async fn run(shared: Arc<Shared>, client: kube::Client, watch: Arc<Watch>) {
     let mut leases = watch.leases.subscribe();
     let metrics = WatchMetrics::new(&watch.id.kind.resource.kind);
+    let mut outage = Outage::default();
     loop {
         tokio::select! {
-            () = follow_stream(&shared, &client, &watch, &metrics) => {}
+            () = follow_stream(&shared, &client, &watch, &metrics, &mut outage) => {}
             () = tokio::time::sleep(AUDIT.mul_f64(0.75 + 0.5 * chance())) => {}
             () = unused_for(&mut leases, shared.linger) => {}
         }
@@ -254,27 +262,36 @@ async fn unused_for(leases: &mut signal::Receiver<usize>, linger: Duration) {
 /// Failures of one watch, one after the other.
 #[derive(Default)]
 struct Outage {
+    failures: Failures,
     began: Option<Instant>,
-    last: Option<Instant>,
     told: bool,
 }
 
 impl Outage {
-    /// Notes a failure. True once in an outage that lasts: whoever relies on this watch is blind by then, and should say
-    /// so. A watch that recovers without an event does not show that: only time tells the next outage from this one.
-    fn lasts(&mut self, now: Instant) -> bool {
-        let goes_on = |last: Instant| now.duration_since(last) < OVER;
-        if !self.last.replace(now).is_some_and(goes_on) {
+    /// Notes a failure. Returns how long to wait at most, and once in an outage that lasts true: whoever relies on this
+    /// watch is blind by then, and should say so.
+    fn goes_on(&mut self, now: Instant) -> (Duration, bool) {
+        let failures = self.failures.again(now);
+        if failures == 1 {
             (self.began, self.told) = (Some(now), false);
         }
         let lasts = self
             .began
             .is_some_and(|began| now.duration_since(began) >= LASTING);
-        lasts && !std::mem::replace(&mut self.told, true)
+        let pause = FIRST_BACKOFF
+            .saturating_mul(1 << (failures - 1).min(10))
+            .min(LAST_BACKOFF);
+        (pause, lasts && !std::mem::replace(&mut self.told, true))
     }
 }
 
-async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, metrics: &WatchMetrics) {
+async fn follow_stream(
+    shared: &Shared,
+    client: &kube::Client,
+    watch: &Watch,
+    metrics: &WatchMetrics,
+    outage: &mut Outage,
+) {
     let id = &watch.id;
     let api: Api<Body> = Api::all_with(client.clone(), &id.kind.resource);
     let mut config = watcher::Config::default()
@@ -284,13 +301,11 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
         config = config.labels(&shared.selector);
     }
     let mut stream = watcher::watcher(api, config).boxed();
-    let mut backoff = FIRST_BACKOFF;
-    let mut outage = Outage::default();
     while let Some(event) = stream.next().await {
         let (woken, lane) = match event {
             Ok(event) => {
-                if !matches!(event, Event::Init) {
-                    backoff = FIRST_BACKOFF;
+                if !matches!(event, Event::Init | Event::InitApply(_)) {
+                    outage.failures.over();
                 }
                 let done = matches!(event, Event::InitDone);
                 let mut state = watch.state();
@@ -310,15 +325,15 @@ async fn follow_stream(shared: &Shared, client: &kube::Client, watch: &Watch, me
                 tracing::warn!(connection = id.connection, "{failure}");
                 let woken = watch.state().fail(failure);
                 woken.iter().for_each(|key| (shared.wake)(key, Lane::Normal));
-                if outage.lasts(Instant::now()) {
+                let (pause, lasts) = outage.goes_on(Instant::now());
+                if lasts {
                     let blind = watch.state().followers();
                     blind.iter().for_each(|key| (shared.wake)(key, Lane::Normal));
                 }
-                tokio::time::sleep(backoff.mul_f64(0.5 + 0.5 * chance())).await;
+                tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * chance())).await;
                 if needs_new_list(&error) {
                     return;
                 }
-                backoff = (backoff * 2).min(LAST_BACKOFF);
                 continue;
             }
         };
@@ -333,13 +348,27 @@ mod tests {
     #[test]
     fn an_outage_that_lasts_is_told_once_and_the_next_one_again() {
         let (mut outage, start) = (Outage::default(), Instant::now());
-        let mut fails_after = |time| outage.lasts(start + time);
+        let mut fails_after = |time| outage.goes_on(start + time).1;
         assert!(!fails_after(Duration::ZERO), "it may be a blink");
         assert!(!fails_after(LASTING / 2));
         assert!(fails_after(LASTING));
         assert!(!fails_after(LASTING * 2), "once");
-        let later = LASTING * 2 + OVER;
+        let later = LASTING * 2 + Duration::from_secs(90);
         assert!(!fails_after(later));
         assert!(fails_after(later + LASTING));
+    }
+
+    #[test]
+    fn pauses_grow_in_an_outage_and_are_short_again_in_the_next() {
+        let (mut outage, mut now) = (Outage::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let (pause, _) = outage.goes_on(now);
+            pauses.push(pause.as_millis());
+            now += pause;
+        }
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+        // It recovers, and nothing happens on the cluster.
+        assert_eq!(outage.goes_on(now + Duration::from_secs(600)).0, FIRST_BACKOFF);
     }
 }

@@ -3,6 +3,7 @@ use super::{
     breaker::Fare,
     dial::{Reply, Wire},
     rails::Rails,
+    retry_after::carried,
 };
 use crate::{Fault, gate::Gate, metrics};
 use arc_swap::ArcSwap;
@@ -84,11 +85,12 @@ async fn bounded(wire: Wire, request: Request<Body>) -> Result<Reply, BoxError> 
             |answer| answer.status().as_str().to_owned(),
         );
         metrics::request(&method, &host, &code, start.elapsed());
-        let (parts, body) = answer?.into_parts();
-        let body = match (watch, follow) {
+        let (mut parts, body) = answer?.into_parts();
+        let streamed = parts.status.is_success();
+        let body = match (watch && streamed, follow && streamed) {
             (true, _) => impatient(body),
             (false, true) => body,
-            (false, false) => Full::new(body.collect().await?.to_bytes())
+            (false, false) => Full::new(carried(&mut parts, body.collect().await?.to_bytes()))
                 .map_err(|never| match never {})
                 .boxed_unsync(),
         };

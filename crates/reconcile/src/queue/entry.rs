@@ -3,6 +3,9 @@ use super::{Finish, Lane, backoff};
 use crate::fault::Class;
 use std::time::Duration;
 
+/// No server, and nothing between here and it, keeps a key from its next try for longer.
+const ASKED: Duration = Duration::from_secs(600);
+
 #[derive(Debug)]
 pub(super) enum Phase {
     Idle {
@@ -90,7 +93,7 @@ impl Entry {
             self.hold = None;
             return None;
         };
-        let asked = now.saturating_add(retry_after.unwrap_or_default());
+        let asked = now.saturating_add(retry_after.unwrap_or_default().min(ASKED));
         let until = match self.hold {
             Some(hold) if early && hold.class == class => hold.until.max(asked),
             _ => {

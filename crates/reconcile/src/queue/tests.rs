@@ -181,6 +181,20 @@ fn each_class_counts_for_itself_and_retry_after_is_a_lower_bound() {
 }
 
 #[test]
+fn a_server_that_asks_for_a_year_is_left_in_peace_for_ten_minutes() {
+    let (mut queue, x) = (queue(1), key("a", "x"));
+    queue.wake(at(0), x.clone(), Lane::Urgent);
+    queue.next(at(0)).unwrap();
+    let year = Finish::Failed {
+        class: Class::Retry,
+        retry_after: Some(Duration::from_secs(31_536_000)),
+    };
+    assert_eq!(queue.done(at(0), &x, year, 1.0), Some(Duration::from_secs(600)));
+    queue.wake(at(1), x.clone(), Lane::Urgent);
+    assert_eq!(queue.next_due(), Some(Duration::from_secs(600)));
+}
+
+#[test]
 fn events_neither_reset_nor_inflate_back_off() {
     let (mut queue, x) = (queue(1), key("a", "x"));
     queue.wake(at(0), x.clone(), Lane::Urgent);

@@ -1,4 +1,4 @@
-//! Keeps a watch from being opened again and again by a server, or a proxy, that ends each one at once.
+//! How soon a watch is opened again: after failures, and where a server, or a proxy, ends each one at once.
 //!
 //! kube's watcher opens the next watch by itself when one ends without an error, and never pauses: its errors are the
 //! only thing that a back-off outside of the stream sees.
@@ -9,6 +9,34 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// No try of an outage is later than this after the one before: the longest pause, and a request without an answer.
+const OVER: Duration = Duration::from_secs(90);
+
+/// Failures of one watch, one after the other. A watch that recovers without an event does not show that: only time
+/// tells the next outage from this one.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    last: Option<Instant>,
+    count: u32,
+}
+
+impl Failures {
+    /// One more. Returns how many it is in a row.
+    pub(crate) fn again(&mut self, now: Instant) -> u32 {
+        let goes_on = |last: Instant| now.duration_since(last) < OVER;
+        if !self.last.replace(now).is_some_and(goes_on) {
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+
+    /// The watch works.
+    pub(crate) fn over(&mut self) {
+        *self = Self::default();
+    }
+}
 
 /// A watch that ended sooner after its start did not serve.
 const TOO_SHORT: Duration = Duration::from_secs(5);
@@ -73,6 +101,18 @@ pub(super) fn paced(client: Client) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_that_recovered_without_an_event_fails_for_the_first_time_again() {
+        let (mut failures, start) = (Failures::default(), Instant::now());
+        assert_eq!(failures.again(start), 1);
+        assert_eq!(failures.again(start + Duration::from_secs(60)), 2);
+        let later = start + Duration::from_secs(60) + OVER;
+        assert_eq!(failures.again(later), 1);
+        failures.again(later);
+        failures.over();
+        assert_eq!(failures.again(later), 1, "an event shows it at once");
+    }
 
     #[test]
     fn watches_that_end_at_once_are_opened_ever_more_slowly() {
