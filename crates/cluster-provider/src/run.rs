@@ -89,22 +89,25 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<()> {
         targets: targets.clone(),
     });
     let access_reconciler = Arc::new(AccessReconciler { cx, targets });
-    let work = async {
+    let work = || async {
         tokio::join!(
-            clusters.run(cluster_reconciler, shutdown.clone()),
-            accesses.run(access_reconciler, shutdown.clone())
+            clusters.run(cluster_reconciler.clone(), shutdown.clone()),
+            accesses.run(access_reconciler.clone(), shutdown.clone())
         );
+    };
+    let rest = || async {
+        tokio::join!(clusters.rest(), accesses.rest());
     };
     match (arguments.leader_elect, &arguments.pod_name) {
         (true, Some(identity)) => {
             let name = format!("cp-{}", arguments.common.provider_name);
             let lease = Lease::new(&arguments.pod_namespace, &name, identity);
             // `None`: the process was asked to end while another one led.
-            if let Some(leading) = lease.acquire(election, &shutdown).await {
-                leading.keep(work).await?;
+            if let Some(leading) = lease.acquire(election.clone(), &shutdown).await {
+                leading.serve(&election, &shutdown, work, rest).await?;
             }
         }
-        _ => work.await,
+        _ => work().await,
     }
     ended(metrics).await
 }

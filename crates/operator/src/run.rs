@@ -1,7 +1,8 @@
 //! `run`: wires watches to controllers and keeps them running.
 //!
 //! Order: the platform's first lists → installer, scheduler, access and the way to the onboarding cluster at once →
-//! ControlPlanes as soon as the onboarding cluster is usable.
+//! ControlPlanes as soon as the onboarding cluster is usable. Of several replicas one works; the others stand by and
+//! know the platform already. One that lost its lease stands by too.
 use crate::{
     access::{self, Access},
     cli,
@@ -12,9 +13,9 @@ use crate::{
     platform::{self, Platform, Wake},
     schedule::{self, OwnWrites, Schedule},
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use openmcp_reconcile::{
-    Controller, Lane, Limits, Reconciler,
+    Controller, Lane, Limits,
     admin::{self, Readiness},
     cluster::Connection,
     events::Recorder,
@@ -23,19 +24,19 @@ use openmcp_reconcile::{
 use std::sync::{Arc, OnceLock};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
-    task::JoinSet,
+    sync::watch,
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
 /// What /readyz says until the platform's objects are known.
 const FIRST_LISTS: &str = "first lists of the platform cluster";
 
+/// What /readyz of who works says until tenants may order.
+const ONBOARDING: &str = "onboarding cluster";
+
 /// Name of the lease by which one of several replicas works.
 const LEASE: &str = "openmcp-operator.openmcp.cloud";
-
-/// Everything that runs until the end; a task that ends early ends the others.
-type Tasks = JoinSet<anyhow::Result<()>>;
 
 /// Decisions of these controllers build on each other: one at a time.
 const ONE_AT_A_TIME: usize = 1;
@@ -58,87 +59,36 @@ pub(crate) async fn run(flags: cli::Run) -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     let readiness = Readiness::default();
-    let mut tasks = Tasks::new();
     stop_on_signal(&shutdown)?;
-    serve(&flags.metrics_bind_address, &readiness, &shutdown, &mut tasks)?;
-    let operator = Operator {
-        connection,
-        flags: flags.common,
-        config,
-        readiness,
-        shutdown: shutdown.clone(),
-    };
-    if !flags.leader_elect {
-        return operator.work(tasks).await;
+    let admin = serve(&flags.metrics_bind_address, &readiness, &shutdown)?;
+    let worked = work(connection.client(), &flags, config, readiness, &shutdown).await;
+    shutdown.cancel();
+    if let Some(admin) = admin {
+        admin.await.context("the admin server ended")??;
     }
-    let lease = Lease::new(&operator.flags.namespace, LEASE, &operator.flags.pod_name);
-    match lease.acquire(operator.connection.client(), &shutdown).await {
-        Some(guard) => guard.keep(operator.work(tasks)).await?,
-        None => Ok(()),
-    }
+    worked
 }
 
-/// What `run` works with.
-struct Operator {
-    connection: Connection,
-    flags: cli::Common,
+/// Works until `shutdown`, while this replica leads.
+async fn work(
+    client: kube::Client,
+    flags: &cli::Run,
     config: Config,
     readiness: Readiness,
-    shutdown: CancellationToken,
-}
-
-impl Operator {
-    /// Runs watches and controllers until they are told to stop.
-    async fn work(self, mut tasks: Tasks) -> anyhow::Result<()> {
-        let Self {
-            connection,
-            flags,
-            config,
-            readiness,
-            shutdown,
-        } = self;
-        let controllers = Controllers::new();
-        let own = OwnWrites::default();
-        let wake = controllers.wake();
-        let platform = platform::start(
-            connection.client(),
-            flags.namespace,
-            flags.environment,
-            &wake,
-            &own,
-            &shutdown,
-        );
-        readiness.wait_for(FIRST_LISTS);
-        tokio::select! {
-            () = platform.synced() => readiness.done(FIRST_LISTS),
-            () = shutdown.cancelled() => {}
-        }
-        wake.onboarding(Lane::Urgent);
-        controllers.spawn(
-            Arc::new(platform),
-            config,
-            own,
-            wake,
-            readiness,
-            &shutdown,
-            &mut tasks,
-        );
-        wait(tasks, &shutdown).await
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let operator = Operator::new(client.clone(), &flags.common, config, readiness, shutdown);
+    operator.synced().await;
+    if !flags.leader_elect {
+        operator.work().await;
+        return Ok(());
     }
-}
-
-/// Waits for the end: asked for, or the failure of a task, which ends the others.
-async fn wait(mut tasks: Tasks, shutdown: &CancellationToken) -> anyhow::Result<()> {
-    let ended = tasks.join_next().await;
-    let asked = shutdown.is_cancelled();
-    shutdown.cancel();
-    while tasks.join_next().await.is_some() {}
-    match ended {
-        Some(Err(error)) => Err(error).context("a task of the operator failed"),
-        Some(Ok(Err(error))) => Err(error),
-        _ if asked => Ok(()),
-        _ => bail!("a controller ended without being asked to"),
+    let lease = Lease::new(&flags.common.namespace, LEASE, &flags.common.pod_name);
+    if let Some(guard) = lease.acquire(client.clone(), shutdown).await {
+        let (work, rest) = (|| operator.work(), || operator.rest());
+        guard.serve(&client, shutdown, work, rest).await?;
     }
+    Ok(())
 }
 
 fn stop_on_signal(shutdown: &CancellationToken) -> anyhow::Result<()> {
@@ -156,29 +106,28 @@ fn stop_on_signal(shutdown: &CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves /livez, /readyz and /metrics, unless the address is `0`.
+/// Serves /livez, /readyz and /metrics, unless the address is `0`. Without them the process ends, instead of running
+/// unseen.
 fn serve(
     bind: &str,
     readiness: &Readiness,
     shutdown: &CancellationToken,
-    tasks: &mut Tasks,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<JoinHandle<anyhow::Result<()>>>> {
     if bind == "0" {
-        return Ok(());
+        return Ok(None);
     }
     let pod_ip = std::env::var(openmcp_api::keys::env::POD_IP).ok();
     let address = admin::parse_bind(bind, pod_ip.as_deref())
         .map_err(|problem| anyhow::anyhow!("--metrics-bind-address: {problem}"))?;
     let (readiness, shutdown) = (readiness.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        admin::serve(address, readiness, shutdown)
-            .await
-            .context("serve /readyz and /metrics")
-    });
-    Ok(())
+    Ok(Some(tokio::spawn(async move {
+        let served = admin::serve(address, readiness, shutdown.clone()).await;
+        shutdown.cancel();
+        served.context("serve /readyz and /metrics")
+    })))
 }
 
-/// The operator's controllers, before they run.
+/// The operator's controllers.
 struct Controllers {
     providers: Controller,
     requests: Controller,
@@ -212,80 +161,128 @@ impl Controllers {
             known_control_planes: Arc::default(),
         }
     }
+}
 
-    #[allow(clippy::too_many_arguments)] // the seams of all rooms meet here
-    fn spawn(
-        self,
-        platform: Arc<Platform>,
+/// All rooms, wired together: the watches run, the controllers wait for [`Operator::work`].
+struct Operator {
+    controllers: Controllers,
+    platform: Arc<Platform>,
+    install: Arc<Install>,
+    schedule: Arc<Schedule>,
+    access: Arc<Access>,
+    bootstrap: Arc<Bootstrap>,
+    /// The onboarding cluster, once it is usable.
+    usable: watch::Receiver<Option<Arc<Onboarding>>>,
+    config: ControlPlanes,
+    wake: Wake,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+}
+
+impl Operator {
+    fn new(
+        client: kube::Client,
+        flags: &cli::Common,
         config: Config,
-        own: OwnWrites,
-        wake: Wake,
         readiness: Readiness,
         shutdown: &CancellationToken,
-        tasks: &mut Tasks,
-    ) {
+    ) -> Self {
+        readiness.wait_for(FIRST_LISTS);
+        let controllers = Controllers::new();
+        let (own, wake) = (OwnWrites::default(), controllers.wake());
+        let (namespace, environment) = (flags.namespace.clone(), flags.environment.clone());
+        let platform = platform::start(client, namespace, environment, &wake, &own, shutdown);
+        let platform = Arc::new(platform);
         let slot: Slot = Arc::new(OnceLock::new());
         let events = |reporter| Recorder::new(platform.client.clone(), reporter);
-        let install = Install::new(platform.clone(), slot.clone(), events(install::NAME));
-        let schedule = Schedule {
-            client: platform.client.clone(),
-            config: config.scheduler,
-            requests: platform.requests.clone(),
-            clusters: platform.clusters.clone(),
-            own,
-            events: events(schedule::NAME),
-        };
-        let access = Access {
-            platform: platform.clone(),
-            selector: config.access_requests,
-            events: events(access::NAME),
-        };
-        let (usable, becomes_usable) = oneshot::channel();
-        let bootstrap = Bootstrap::new(platform.clone(), slot, wake, readiness, shutdown.clone(), usable);
-        spawn(tasks, self.providers, install, shutdown);
-        spawn(tasks, self.requests, schedule, shutdown);
-        spawn(tasks, self.accesses, access, shutdown);
-        spawn(tasks, self.onboarding, bootstrap, shutdown);
-        tasks.spawn(serve_control_planes(
-            self.control_planes,
-            becomes_usable,
+        let (is_usable, usable) = watch::channel(None);
+        Self {
+            install: Arc::new(Install::new(
+                platform.clone(),
+                slot.clone(),
+                events(install::NAME),
+            )),
+            schedule: Arc::new(Schedule {
+                client: platform.client.clone(),
+                config: config.scheduler,
+                requests: platform.requests.clone(),
+                clusters: platform.clusters.clone(),
+                own,
+                events: events(schedule::NAME),
+            }),
+            access: Arc::new(Access {
+                platform: platform.clone(),
+                selector: config.access_requests,
+                events: events(access::NAME),
+            }),
+            bootstrap: Arc::new(Bootstrap::new(
+                platform.clone(),
+                slot,
+                wake.clone(),
+                shutdown.clone(),
+                is_usable,
+            )),
+            usable,
+            config: config.control_planes,
+            shutdown: shutdown.clone(),
+            controllers,
             platform,
-            config.control_planes,
-            shutdown.clone(),
-        ));
+            wake,
+            readiness,
+        }
     }
-}
 
-fn spawn<R: Reconciler>(
-    tasks: &mut Tasks,
-    controller: Controller,
-    reconciler: R,
-    shutdown: &CancellationToken,
-) {
-    let shutdown = shutdown.clone();
-    tasks.spawn(async move {
-        controller.run(Arc::new(reconciler), shutdown).await;
-        Ok(())
-    });
-}
+    /// Waits for the platform's first lists.
+    async fn synced(&self) {
+        tokio::select! {
+            () = self.platform.synced() => self.readiness.done(FIRST_LISTS),
+            () = self.shutdown.cancelled() => {}
+        }
+    }
 
-/// Serves ControlPlanes from the moment at which the onboarding cluster is usable.
-async fn serve_control_planes(
-    controller: Controller,
-    usable: oneshot::Receiver<Arc<Onboarding>>,
-    platform: Arc<Platform>,
-    config: ControlPlanes,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let onboarding = tokio::select! {
-        onboarding = usable => onboarding.context("the onboarding cluster's controller is gone")?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    controller
-        .run(
-            Arc::new(controlplane::Reconcile::new(platform, onboarding, config)),
-            shutdown,
-        )
-        .await;
-    Ok(())
+    /// Runs the controllers until they are told to stop.
+    async fn work(&self) {
+        self.wake.onboarding(Lane::Urgent);
+        let (run, stop) = (&self.controllers, || self.shutdown.clone());
+        tokio::join!(
+            run.providers.run(self.install.clone(), stop()),
+            run.requests.run(self.schedule.clone(), stop()),
+            run.accesses.run(self.access.clone(), stop()),
+            run.onboarding.run(self.bootstrap.clone(), stop()),
+            self.serve_control_planes(),
+        );
+    }
+
+    /// Serves ControlPlanes from the moment at which the onboarding cluster is usable.
+    async fn serve_control_planes(&self) {
+        let mut usable = self.usable.clone();
+        if usable.borrow().is_none() {
+            self.readiness.wait_for(ONBOARDING);
+        }
+        let onboarding = tokio::select! {
+            usable = usable.wait_for(Option::is_some) => usable.ok().and_then(|it| it.clone()),
+            () = self.shutdown.cancelled() => None,
+        };
+        let Some(onboarding) = onboarding else { return };
+        self.readiness.done(ONBOARDING);
+        let reconcile = controlplane::Reconcile::new(self.platform.clone(), onboarding, self.config.clone());
+        let stop = self.shutdown.clone();
+        self.controllers
+            .control_planes
+            .run(Arc::new(reconcile), stop)
+            .await;
+    }
+
+    /// Waits until nothing is left of work that was cut off. Who stands by waits for nothing.
+    async fn rest(&self) {
+        self.readiness.done(ONBOARDING);
+        let all = &self.controllers;
+        tokio::join!(
+            all.providers.rest(),
+            all.requests.rest(),
+            all.accesses.rest(),
+            all.onboarding.rest(),
+            all.control_planes.rest(),
+        );
+    }
 }

@@ -95,7 +95,7 @@ impl Purpose {
 }
 
 /// How ControlPlanes are made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ControlPlanes {
     pub cluster_purpose: String,
     pub default_oidc_provider: Option<OidcProviderConfig>,

@@ -21,22 +21,15 @@ use openmcp_api::{
 };
 use openmcp_reconcile::{
     Fault, Key, Lane, Outcome, Reconciler,
-    admin::Readiness,
     apply::Mark,
     cluster::Connection,
     events::Recorder,
     watch::{Change, Store, watch_on},
 };
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::sync::oneshot;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What /readyz says until tenants may order.
-pub(crate) const WAITS_FOR: &str = "onboarding cluster";
 /// A policy starts to deny about a second after it was applied; this is for a busy API server.
 const PROBES: u32 = 300;
 const PROBE_EVERY: Duration = Duration::from_millis(100);
@@ -46,11 +39,10 @@ pub(crate) struct Bootstrap {
     platform: Arc<Platform>,
     slot: Slot,
     wake: Wake,
-    readiness: Readiness,
     shutdown: CancellationToken,
     apply: Applier,
-    /// Told once, when the onboarding cluster is usable.
-    usable: Mutex<Option<oneshot::Sender<Arc<Onboarding>>>>,
+    /// Told when the onboarding cluster is usable.
+    usable: watch::Sender<Option<Arc<Onboarding>>>,
 }
 
 impl Bootstrap {
@@ -58,9 +50,8 @@ impl Bootstrap {
         platform: Arc<Platform>,
         slot: Slot,
         wake: Wake,
-        readiness: Readiness,
         shutdown: CancellationToken,
-        usable: oneshot::Sender<Arc<Onboarding>>,
+        usable: watch::Sender<Option<Arc<Onboarding>>>,
     ) -> Self {
         let mark = Mark {
             label: labels::MANAGED_BY,
@@ -71,15 +62,13 @@ impl Bootstrap {
             manager: NAME,
             mark,
         };
-        readiness.wait_for(WAITS_FOR);
         Self {
             platform,
             slot,
             wake,
-            readiness,
             shutdown,
             apply,
-            usable: Mutex::new(Some(usable)),
+            usable,
         }
     }
 }
@@ -170,10 +159,7 @@ impl Bootstrap {
             .known_control_planes
             .set(onboarding.control_planes.clone());
         let _ = self.slot.set(onboarding.clone());
-        if let Some(usable) = self.usable.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = usable.send(onboarding.clone());
-        }
-        self.readiness.done(WAITS_FOR);
+        self.usable.send_replace(Some(onboarding.clone()));
         tracing::info!("the onboarding cluster is usable: its policies deny, ControlPlanes are served");
         Ok(onboarding)
     }
