@@ -4,6 +4,7 @@
 //! While a lease is held, writes of this process's [`crate::cluster::Connection`]s are gated by it: they are refused
 //! from a moment on at which no other process can have taken over yet, also when this process was stopped meanwhile.
 mod election;
+mod renewal;
 
 use crate::{
     Environment, Fault,
@@ -21,9 +22,13 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
+use renewal::Renewal;
 use std::time::Duration;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
+
+/// A lease is free *after* its time.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// Where the lease is, and who asks for it.
 #[derive(Debug, Clone)]
@@ -95,28 +100,29 @@ impl Lease {
         self.environment.gate.close();
         let mut election = Election::new(self.identity.clone(), self.duration);
         loop {
-            match self.look(&api, &mut election).await {
-                Ok(Some((held, since))) => return Some(Guard::new(self, api, held, since)),
-                Ok(None) => process::set_leadership(Leadership::Standby),
+            let looked = self.look(&api, &mut election).await;
+            let mut next = Instant::now() + self.period().mul_f64(0.8 + 0.4 * chance());
+            match looked {
+                Ok(Look::Leads(held, since)) => return Some(Guard::new(self, api, *held, since)),
+                Ok(Look::Held { until }) => {
+                    // Not a period later: whoever waits for a dead leader has waited long enough.
+                    next = next.min(until + MOMENT);
+                    process::set_leadership(Leadership::Standby);
+                }
                 Err(fault) => {
                     tracing::warn!(lease = self.name, "{fault}");
                     process::set_leadership(Leadership::Failing(fault.message));
                 }
             }
-            let pause = self.period().mul_f64(0.8 + 0.4 * chance());
             tokio::select! {
                 () = shutdown.cancelled() => return None,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep_until(next) => {}
             }
         }
     }
 
-    /// One look; takes the lease if it is free. Returns it and the time before it was asked for.
-    async fn look(
-        &self,
-        api: &Api<Object>,
-        election: &mut Election,
-    ) -> Result<Option<(Object, Instant)>, Fault> {
+    /// One look; takes the lease if it is free.
+    async fn look(&self, api: &Api<Object>, election: &mut Election) -> Result<Look, Fault> {
         let asked = Instant::now();
         let doing = format!("take Lease {}/{}", self.namespace, self.name);
         let params = PostParams::default();
@@ -125,19 +131,21 @@ impl Lease {
             return raced(
                 within(self.period(), &doing, api.create(&params, &new)).await,
                 asked,
+                self.duration,
             );
         };
         let spec = live.spec.clone().unwrap_or_default();
         match election.observe(&live.metadata, &spec, asked) {
-            Verdict::Held { by } => {
+            Verdict::Held { by, until } => {
                 tracing::debug!(lease = self.name, by, "another process leads");
-                Ok(None)
+                Ok(Look::Held { until })
             }
             Verdict::Free => {
                 let new = self.object(Some(&live), self.environment.now());
                 raced(
                     within(self.period(), &doing, api.replace(&self.name, &params, &new)).await,
                     asked,
+                    self.duration,
                 )
             }
         }
@@ -175,11 +183,21 @@ impl Lease {
     }
 }
 
-/// A lost race is no fault.
-fn raced(written: Result<Object, Fault>, asked: Instant) -> Result<Option<(Object, Instant)>, Fault> {
+/// What a look came to.
+enum Look {
+    /// The lease is ours, as written now and asked for then.
+    Leads(Box<Object>, Instant),
+    /// It is not free before.
+    Held { until: Instant },
+}
+
+/// A lost race is no fault: another process is a moment ahead.
+fn raced(written: Result<Object, Fault>, asked: Instant, duration: Duration) -> Result<Look, Fault> {
     match written {
-        Ok(object) => Ok(Some((object, asked))),
-        Err(fault) if fault.reason == "Conflict" => Ok(None),
+        Ok(object) => Ok(Look::Leads(Box::new(object), asked)),
+        Err(fault) if fault.reason == "Conflict" => Ok(Look::Held {
+            until: asked + duration,
+        }),
         Err(fault) => Err(fault),
     }
 }
@@ -297,91 +315,6 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.stop.cancel();
-    }
-}
-
-/// The task that renews.
-struct Renewal {
-    lease: Lease,
-    api: Api<Object>,
-    held: Object,
-    /// The time before the last renewal that succeeded.
-    until: Instant,
-}
-
-impl Renewal {
-    async fn run(mut self, lost: CancellationToken, stop: CancellationToken) -> Self {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return self,
-                () = tokio::time::sleep(self.lease.period()) => {}
-            }
-            let asked = Instant::now();
-            let still = match self.renew().await {
-                Ok(still) => still,
-                Err(fault) => {
-                    tracing::warn!(lease = self.lease.name, "{fault}");
-                    asked < self.until + self.lease.deadline()
-                }
-            };
-            if !still {
-                tracing::error!(lease = self.lease.name, "this process does not lead any more");
-                metrics::leads(&self.lease.name, false);
-                self.lease.environment.gate.end();
-                lost.cancel();
-                return self;
-            }
-        }
-    }
-
-    /// `Ok(false)`: another process has it.
-    async fn renew(&mut self) -> Result<bool, Fault> {
-        let asked = Instant::now();
-        let doing = format!("renew Lease {}/{}", self.lease.namespace, self.lease.name);
-        let new = self.lease.object(Some(&self.held), self.lease.environment.now());
-        let name = &self.lease.name;
-        match within(
-            self.lease.period(),
-            &doing,
-            self.api.replace(name, &PostParams::default(), &new),
-        )
-        .await
-        {
-            Ok(held) => {
-                self.held = held;
-                self.until = asked;
-                self.lease
-                    .environment
-                    .gate
-                    .open_until(asked + self.lease.deadline());
-                Ok(true)
-            }
-            // Somebody wrote the object: only its holder matters. It counts as renewed when we write it again.
-            Err(fault) if fault.reason == "Conflict" => {
-                let live = within(self.lease.period(), &doing, self.api.get(name)).await?;
-                let holder = live.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
-                let ours = holder.as_deref() == Some(&self.lease.identity);
-                self.held = live;
-                Ok(ours && asked < self.until + self.lease.deadline())
-            }
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Tells the others that they need not wait.
-    async fn release(mut self) {
-        metrics::leads(&self.lease.name, false);
-        if let Some(spec) = &mut self.held.spec {
-            spec.holder_identity = Some(String::new());
-            spec.lease_duration_seconds = Some(1);
-        }
-        let doing = format!("give back Lease {}/{}", self.lease.namespace, self.lease.name);
-        let params = PostParams::default();
-        let write = self.api.replace(&self.lease.name, &params, &self.held);
-        if let Err(fault) = within(self.lease.period(), &doing, write).await {
-            tracing::warn!("{fault}");
-        }
-        self.lease.environment.gate.end();
     }
 }
 

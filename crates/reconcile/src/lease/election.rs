@@ -12,6 +12,8 @@ pub(super) enum Verdict {
     Held {
         /// Who that is.
         by: String,
+        /// When it is free, should nobody renew it until then.
+        until: Instant,
     },
 }
 
@@ -43,25 +45,27 @@ impl Election {
         if holder.is_empty() || holder == self.identity {
             return Verdict::Free;
         }
-        match &self.seen {
-            Some(seen) if seen.version == meta.resource_version => {
-                let theirs = spec
-                    .lease_duration_seconds
-                    .and_then(|seconds| u64::try_from(seconds).ok());
-                let wait = self.duration.max(Duration::from_secs(theirs.unwrap_or(0)));
-                if now.saturating_duration_since(seen.at) > wait {
-                    return Verdict::Free;
-                }
-            }
+        let theirs = spec
+            .lease_duration_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok());
+        let wait = self.duration.max(Duration::from_secs(theirs.unwrap_or(0)));
+        let since = match &self.seen {
+            Some(seen) if seen.version == meta.resource_version => seen.at,
             _ => {
                 self.seen = Some(Seen {
                     version: meta.resource_version.clone(),
                     at: now,
-                })
+                });
+                now
             }
+        };
+        let until = since + wait;
+        if now > until {
+            return Verdict::Free;
         }
         Verdict::Held {
             by: holder.to_owned(),
+            until,
         }
     }
 }
@@ -89,26 +93,18 @@ mod tests {
     fn a_lease_expires_by_the_time_since_it_was_seen_to_change() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut election = Election::new("me".to_owned(), 15 * second);
-        let other = || Verdict::Held {
-            by: "other".to_owned(),
+        let mut seen = |version: &str, after: u32| {
+            election.observe(&meta(version), &held("other", 15), start + after * second)
         };
-        assert_eq!(election.observe(&meta("1"), &held("other", 15), start), other());
-        assert_eq!(
-            election.observe(&meta("1"), &held("other", 15), start + 15 * second),
-            other()
-        );
-        assert_eq!(
-            election.observe(&meta("2"), &held("other", 15), start + 16 * second),
-            other()
-        );
-        assert_eq!(
-            election.observe(&meta("2"), &held("other", 15), start + 31 * second),
-            other()
-        );
-        assert_eq!(
-            election.observe(&meta("2"), &held("other", 15), start + 32 * second),
-            Verdict::Free
-        );
+        let until = |after: u32| Verdict::Held {
+            by: "other".to_owned(),
+            until: start + after * second,
+        };
+        assert_eq!(seen("1", 0), until(15));
+        assert_eq!(seen("1", 15), until(15));
+        assert_eq!(seen("2", 16), until(31));
+        assert_eq!(seen("2", 31), until(31));
+        assert_eq!(seen("2", 32), Verdict::Free);
     }
 
     #[test]
@@ -120,7 +116,8 @@ mod tests {
         assert_eq!(
             verdict,
             Verdict::Held {
-                by: "other".to_owned()
+                by: "other".to_owned(),
+                until: start + 60 * second,
             }
         );
     }
