@@ -31,6 +31,8 @@ const CONFIGS: &str = "/apis/configset.services.open-control-plane.io/v1alpha1/p
 /// Between two looks at a process that says nothing by itself.
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Where its metrics are. Connections go out from 127.0.0.1, and one of them could take the port while it is down.
+const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// One process of the provider, running or not.
 pub(super) struct Subject {
@@ -288,7 +290,7 @@ fn total(metrics: &str, name: &str) -> Option<u64> {
 }
 
 async fn free_address() -> Result<SocketAddr> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = TcpListener::bind((HOME, 0)).await?;
     Ok(port.local_addr()?)
 }
 
