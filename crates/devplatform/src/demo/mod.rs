@@ -102,7 +102,7 @@ fn examples_folder() -> anyhow::Result<PathBuf> {
 }
 
 fn how_to_go_on(assets: &Assets, people: &People, name: &str) {
-    println!("\nThe platform stays. Go on as one of these:");
+    println!("\nThe platform stays. Go on with kubectl, as one of these:");
     dev::say_where_kubectl_is(assets);
     for person in [&people.owner, &people.tenant_a, &people.tenant_b, &people.on_mcp] {
         println!(
