@@ -159,6 +159,8 @@ impl<P: ServiceProvider> Scene<'_, P> {
             if let Some(receipt) = &mut force {
                 let stripped = self.strip(inventory).await?;
                 receipt.note(&stripped).await?;
+                // Somebody may put a finalizer back, and no event would tell.
+                return Err(Fault::retry("DeletingObjects", waiting(&torn).message()).into());
             }
             return Err(waiting(&torn));
         }

@@ -20,7 +20,7 @@ use crate::{
 };
 use futures::{StreamExt, stream};
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What removing one object came to.
@@ -213,6 +213,10 @@ async fn gone_with_its_kind(cluster: &Cluster, entry: &Entry) -> Result<Removal,
     ))
 }
 
+/// The API server's own, which it takes off when the objects of a definition are gone. Without it they would stay in
+/// its store, and come back with the definition.
+const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
 impl Target<'_> {
     async fn strip(&self, entry: &Entry) -> Result<Option<String>, Fault> {
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
@@ -222,13 +226,17 @@ impl Target<'_> {
         let Some(Removal::Waiting(finalizers)) = self.terminating(&meta).filter(|_| ours) else {
             return Ok(None);
         };
-        if finalizers.is_empty() {
+        let (kept, taken): (Vec<String>, Vec<String>) = finalizers.into_iter().partition(|it| it == CLEANUP);
+        if taken.is_empty() {
             return Ok(None);
         }
-        let remove = serde_json::json!({"op": "remove", "path": "/metadata/finalizers"});
-        self.trim(&meta, vec![remove]).await?;
-        let finalizers = finalizers.join(", ");
-        Ok(Some(format!("took finalizers {finalizers} off {}", self.address)))
+        let change = match kept.is_empty() {
+            true => json!({"op": "remove", "path": "/metadata/finalizers"}),
+            false => json!({"op": "replace", "path": "/metadata/finalizers", "value": kept}),
+        };
+        self.trim(&meta, vec![change]).await?;
+        let taken = taken.join(", ");
+        Ok(Some(format!("took finalizers {taken} off {}", self.address)))
     }
 
     /// `unchanged`: in this version it is known to be ours, and not yet on its way out.
@@ -289,7 +297,7 @@ impl Target<'_> {
         if live["aggregationRule"].is_null() {
             return Ok(false);
         }
-        let remove = serde_json::json!({"op": "remove", "path": "/aggregationRule"});
+        let remove = json!({"op": "remove", "path": "/aggregationRule"});
         self.trim(&live, vec![remove]).await.map(|_| true)
     }
 

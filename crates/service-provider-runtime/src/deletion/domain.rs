@@ -115,7 +115,8 @@ pub(super) async fn strip(mcp: &Reached, entry: &Entry) -> Result<Vec<String>, F
     };
     let mut done = Vec::new();
     for object in found {
-        if object.metadata.deletion_timestamp.is_none() || object.finalizers().is_empty() {
+        // All of them go with their definition, also those that the API server has not come to yet.
+        if object.finalizers().is_empty() {
             continue;
         }
         let name = object.name_any();

@@ -1,6 +1,6 @@
 //! Others who write what is ours, or put theirs in its place.
 use crate::{
-    common::{greeter, is_ready, live, seconds},
+    common::{gadget, greeter, is_ready, live, order, seconds},
     stage::{LIMIT, MCP, QUIET, conditions, greeting, served, text},
 };
 use openmcp_testkit::{Ended, Process, children, oracle};
@@ -59,4 +59,30 @@ fn fault_14_what_somebody_made_in_the_place_of_a_child_is_left_alone() {
     process.settle(QUIET, LIMIT);
     assert_eq!((live(&world), children(&world).len()), (Value::default(), 0));
     assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
+
+#[test]
+fn fault_13_by_force_what_somebody_holds_goes_and_does_not_come_back_with_its_definition() {
+    let (world, mut process) = served(1);
+    let (platform, onboarding, mcp) = (
+        world.server("platform"),
+        world.server("onboarding"),
+        world.server(MCP),
+    );
+    let mut held = gadget("mine");
+    held["metadata"]["finalizers"] = json!(["example.com/nobody-removes-it"]);
+    mcp.create(&held).unwrap();
+    let inventory = &platform.objects("runtime.openmcp.cloud/v1alpha1", "Inventory")[0];
+    let force = json!({"metadata": {"annotations": {"runtime.openmcp.cloud/deletion-policy": "Force"}}});
+    platform.merge(inventory, &force).unwrap();
+    onboarding.delete(&greeter("team", "one", 1)).unwrap();
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert_eq!((live(&world), children(&world).len()), (Value::default(), 0));
+
+    order(&world, 1);
+    assert_eq!(process.drive(LIMIT, is_ready), Ended::Reached);
+    assert_eq!(
+        mcp.objects("greeter.example.com/v1", "Gadget"),
+        Vec::<Value>::new()
+    );
 }

@@ -1,4 +1,4 @@
-//! Faults 2 to 9, 12, 14 and 16 of the fault matrix, in simulated time. Fault 1 is `crashes.rs`, 10 and 11 are
+//! Faults 2 to 9, 12 to 14 and 16 of the fault matrix, in simulated time. Fault 1 is `crashes.rs`, 10 and 11 are
 //! `leadership.rs`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 #[path = "../common/mod.rs"]
