@@ -23,7 +23,10 @@ use crate::{
 use http::Method;
 use kube::{Client, Config};
 use rails::Rails;
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 use tokio::sync::Mutex;
 use transport::{Swappable, Transport};
 
@@ -40,6 +43,8 @@ pub struct Connection {
     service: Swappable,
     current: Arc<Mutex<Current>>,
     server: Arc<str>,
+    /// Of the API server, once it has said so.
+    identity: Arc<OnceLock<String>>,
     environment: Environment,
 }
 
@@ -117,6 +122,7 @@ impl Connection {
             client,
             service,
             server,
+            identity: Arc::default(),
             environment: environment.clone(),
             current: Arc::new(Mutex::new(Current { config, transport })),
         })
@@ -137,27 +143,37 @@ impl Connection {
         &self.server
     }
 
-    /// Takes over the credentials of a newer kubeconfig for the same server and CA: `Ok(true)`. `Ok(false)` when
-    /// it points elsewhere: the caller must make a new connection. Running watches go on; new requests use the new
-    /// credentials.
+    /// Takes over the credentials of a newer kubeconfig for the same server: `Ok(true)`. Running watches go on; new
+    /// requests use the new credentials. `Ok(false)` when it points elsewhere: the caller must make a new connection.
+    ///
+    /// Who trusts another CA may be led to another server by the same address: that one has to prove first that it is
+    /// the one whose [`Connection::identity`] was asked for before.
     pub async fn swap(&self, kubeconfig: &[u8]) -> Result<bool, Fault> {
         let mut current = self.current.lock().await;
         let mut config = kubeconfig::read(kubeconfig, "").await?;
         config.headers.clone_from(&current.config.headers);
         let old = &current.config;
-        if config.cluster_url != old.cluster_url
-            || config.root_cert != old.root_cert
-            || config.tls_server_name != old.tls_server_name
-        {
+        if config.cluster_url != old.cluster_url {
             return Ok(false);
         }
-        // Client certificates belong to the connections themselves: they need new ones.
-        let transport = if kubeconfig::has_certificate(&config) || kubeconfig::has_certificate(old) {
-            Transport::new(self.environment.dial.dial(&config)?)
-        } else {
-            current.transport.clone()
-        };
-        self.service.swap(transport.stack(&config)?);
+        let trusts_another =
+            config.root_cert != old.root_cert || config.tls_server_name != old.tls_server_name;
+        // Client certificates and trust belong to the connections themselves: they need new ones.
+        let transport =
+            if trusts_another || kubeconfig::has_certificate(&config) || kubeconfig::has_certificate(old) {
+                Transport::new(self.environment.dial.dial(&config)?)
+            } else {
+                current.transport.clone()
+            };
+        let stack = transport.stack(&config)?;
+        if trusts_another {
+            let there = Client::new(stack.clone(), config.default_namespace.clone());
+            let identity = identity(&there, &self.server).await?;
+            if identity.is_none() || identity.as_ref() != self.identity.get() {
+                return Ok(false);
+            }
+        }
+        self.service.swap(stack);
         *current = Current { config, transport };
         Ok(true)
     }
@@ -173,31 +189,33 @@ impl Connection {
 
     /// The API server's identity: the UID of its kube-system namespace. `None` while that does not exist yet.
     pub async fn identity(&self) -> Result<Option<String>, Fault> {
-        let doing = format!("identify the cluster at {}", self.server);
-        let sent = Sent {
-            accept: Some(METADATA_ONLY),
-            ..Sent::default()
-        };
-        let answer = send(
-            &self.client,
-            Method::GET,
-            "/api/v1/namespaces/kube-system",
-            sent,
-            &doing,
-        )
-        .await?;
-        if answer.is_absent("kube-system") {
-            return Ok(None);
+        let identity = identity(&self.client, &self.server).await?;
+        if let Some(identity) = &identity {
+            self.identity.get_or_init(|| identity.clone());
         }
-        let namespace = answer.into_success(&doing)?;
-        match namespace["metadata"]["uid"].as_str() {
-            Some(uid) => Ok(Some(uid.to_owned())),
-            None => Err(Fault::new(
-                Class::Bug,
-                "Undecodable",
-                format!("{doing}: kube-system has no UID"),
-            )),
-        }
+        Ok(identity)
+    }
+}
+
+async fn identity(client: &Client, server: &str) -> Result<Option<String>, Fault> {
+    let doing = format!("identify the cluster at {server}");
+    let sent = Sent {
+        accept: Some(METADATA_ONLY),
+        ..Sent::default()
+    };
+    let path = "/api/v1/namespaces/kube-system";
+    let answer = send(client, Method::GET, path, sent, &doing).await?;
+    if answer.is_absent("kube-system") {
+        return Ok(None);
+    }
+    let namespace = answer.into_success(&doing)?;
+    match namespace["metadata"]["uid"].as_str() {
+        Some(uid) => Ok(Some(uid.to_owned())),
+        None => Err(Fault::new(
+            Class::Bug,
+            "Undecodable",
+            format!("{doing}: kube-system has no UID"),
+        )),
     }
 }
 

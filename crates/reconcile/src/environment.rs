@@ -34,14 +34,12 @@ impl Environment {
         }
     }
 
-    /// That of the real process, without the permission to write: for tools that look.
-    pub fn read_only() -> Self {
-        let environment = Self {
-            gate: Gate::new(),
-            ..Self::default()
-        };
-        environment.gate.close();
-        environment
+    /// Without the permission to write: for tools that look.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        let gate = Gate::new();
+        gate.close();
+        Self { gate, ..self }
     }
 
     /// Whether this process may change anything now: it leads, or need not. Requests to API servers are held back

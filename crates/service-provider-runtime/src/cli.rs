@@ -141,8 +141,11 @@ async fn explain<P: ServiceProvider>(provider: P, cli: &Cli, object: &str) -> Re
         .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'))
         .ok_or_else(|| MainError::Object(object.to_owned()))?;
     let process = Process {
-        platform: Connection::infer_within(&Environment::read_only(), &Process::user_agent("explain"))
-            .await?,
+        platform: Connection::infer_within(
+            &Environment::default().read_only(),
+            &Process::user_agent("explain"),
+        )
+        .await?,
         ..process(cli, Readiness::default()).await?
     };
     let (platform, home) = (process.platform.client(), process.namespace.clone());

@@ -78,7 +78,11 @@ impl Inventories {
                 true => -count(Some(&inventory)),
                 false => count(Some(&inventory)) - count(old.as_ref()),
             });
-            let own = old.is_some_and(|old| old.annotations() == inventory.annotations());
+            let own = old.is_some_and(|old| {
+                // Only people take a value out while its owner lives: for a new one.
+                let kept = |row: &Value| inventory.spec.values.iter().any(|it| it.name == row.name);
+                old.annotations() == inventory.annotations() && old.spec.values.iter().all(kept)
+            });
             if !own {
                 wake(&inventory.spec.owner);
             }

@@ -20,7 +20,7 @@ use openmcp_reconcile::{
     watch,
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +61,9 @@ pub(crate) fn run_rules(group: &str, plural: &str) -> Vec<PolicyRule> {
         base_rules(),
     ]
 }
+
+/// Until what failed in passing is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The static requests of one purpose.
 #[derive(Clone)]
@@ -181,12 +184,20 @@ impl Onboarding {
             move |_| wake.notify_one(),
         );
         accesses.synced().await;
+        // A kubeconfig with another CA is compared with it.
+        if let Err(fault) = connection.identity().await {
+            tracing::warn!("{fault}");
+        }
         while shutdown.run_until_cancelled(changed.notified()).await.is_some() {
             if let Err(fault) = self.mend(&connection, &accesses, &secrets, &secret).await {
                 tracing::warn!(
                     reason = fault.reason,
                     "keeping the access to the onboarding cluster: {fault}"
                 );
+                if matches!(fault.class, Class::Retry | Class::Unreachable) {
+                    tokio::time::sleep(AGAIN).await;
+                    changed.notify_one();
+                }
             }
         }
     }

@@ -139,6 +139,8 @@ impl Bootstrap {
     async fn open(&self, kubeconfig: &[u8]) -> Result<Arc<Onboarding>, Fault> {
         let connection = Connection::from_kubeconfig(kubeconfig, NAME).await?;
         let client = connection.client();
+        // A kubeconfig with another CA is compared with it later.
+        connection.identity().await?;
         let stop = self.shutdown.child_token();
         let abandoned = stop.clone().drop_guard();
         let guard = Guard::start(&client, &self.wake, &stop);

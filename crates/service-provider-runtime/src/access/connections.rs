@@ -197,14 +197,8 @@ impl Connections {
         (fingerprint, kubeconfig): (Digest, &[u8]),
         secret: &str,
     ) -> Result<(), Fault> {
-        if let Some(held) = open.as_mut() {
-            if held.kubeconfig == fingerprint {
-                return Ok(());
-            }
-            if held.connection.swap(kubeconfig).await? {
-                held.kubeconfig = fingerprint;
-                return Ok(());
-            }
+        if open.as_ref().is_some_and(|held| held.kubeconfig == fingerprint) {
+            return Ok(());
         }
         let endpoint = endpoint(kubeconfig).ok_or_else(|| {
             Fault::invalid(
@@ -212,6 +206,12 @@ impl Connections {
                 format!("Secret {secret}: no server with a CA in its kubeconfig"),
             )
         })?;
+        if let Some(held) = open.as_mut()
+            && held.connection.swap(kubeconfig).await?
+        {
+            (held.kubeconfig, held.endpoint) = (fingerprint, Arc::new(endpoint));
+            return Ok(());
+        }
         let connection =
             Connection::taking_turns(&self.environment, kubeconfig, &self.user_agent, turns).await?;
         let identity = connection.identity().await?.ok_or_else(|| {

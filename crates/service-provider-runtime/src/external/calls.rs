@@ -225,7 +225,7 @@ mod tests {
 
     #[tokio::test]
     async fn i7_who_may_not_write_changes_nothing_in_a_back_end_either() {
-        let calls = calls(Environment::read_only());
+        let calls = calls(Environment::default().read_only());
         let fault = calls.delete("databases", &resource("main")).await.unwrap_err();
         assert_eq!(fault.reason, "NotLeading");
     }

@@ -353,25 +353,43 @@ async fn removed<L: Ledger>(scene: &Scene<'_, L>, row: &Row) -> Result<(), Fault
     }
 }
 
-/// What a pass would do about each resource, for `explain`. Changes nothing.
+/// What each resource is and what a pass would do about it, for `explain`. Changes nothing.
 pub(crate) async fn preview<L: Ledger>(scene: &Scene<'_, L>, wanted: &[External]) -> Vec<String> {
     let mut lines = Vec::new();
     for it in wanted {
-        let told = match scene.row(it) {
-            Err(_unrecorded) => "not recorded yet; it would be created".to_owned(),
-            Ok(row) => match scene
-                .calls
-                .observe(it.backend, &scene.resource(&row, Some(it)))
-                .await
-            {
-                Ok(seen) => format!("{seen:?}; recorded as {row:?}"),
-                Err(fault) => fault.message,
-            },
+        let (is, next) = match scene.row(it) {
+            Err(_unrecorded) => ("not recorded yet".to_owned(), "create"),
+            Ok(row) => {
+                let resource = scene.resource(&row, Some(it));
+                match scene.calls.observe(it.backend, &resource).await {
+                    Ok(seen) => told(seen, &row),
+                    Err(fault) => (fault.message, "nothing; it is asked for again"),
+                }
+            }
         };
-        lines.push(format!("  {it:?}\n    is    {told}"));
+        lines.push(format!("  {it:?}\n    is    {is}\n    next  {next}"));
     }
-    let surplus = scene.ledger.externals().into_iter();
-    let surplus = surplus.filter(|row| !wanted.iter().any(|wanted| same(row, wanted)));
-    lines.extend(surplus.map(|row| format!("  {} {}\n    next  it is removed", row.backend, row.key)));
+    for row in scene.ledger.externals() {
+        if !wanted.iter().any(|wanted| same(&row, wanted)) {
+            let name = row.name.as_deref().unwrap_or("no name known yet");
+            let (backend, key) = (&row.backend, &row.key);
+            lines.push(format!(
+                "  {backend} {key}\n    is    {name}, not wanted any more\n    next  delete"
+            ));
+        }
+    }
     lines
+}
+
+fn told(seen: Observation, row: &Row) -> (String, &'static str) {
+    match (seen, &row.name) {
+        (Observation::Absent, None) => ("absent".to_owned(), "create"),
+        (Observation::Absent, Some(name)) => (format!("absent; recorded as {name}"), "create another one"),
+        (Observation::Creating { name }, _) => {
+            (format!("{name}, being created"), "nothing; it is looked at soon")
+        }
+        (Observation::Current { name }, _) => (format!("{name}, as it is wanted"), "nothing"),
+        (Observation::Drifted { name, diff }, _) => (format!("{name}, but {diff}"), "update"),
+        (Observation::Unknown { why }, _) => (format!("unknown: {why}"), "nothing; it is asked for again"),
+    }
 }
