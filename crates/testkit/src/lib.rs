@@ -40,6 +40,7 @@
 mod network;
 pub mod oracle;
 mod process;
+mod record;
 mod server;
 mod simulation;
 mod time;

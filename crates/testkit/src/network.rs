@@ -8,7 +8,7 @@ mod trouble;
 
 pub use trouble::{Crash, Trouble, WatchTrouble};
 
-use crate::{Server, time::Time};
+use crate::{Server, record::Record, time::Time};
 use http::{Method, Request};
 use kube::{Config, client::Body};
 use openmcp_reconcile::{
@@ -31,6 +31,8 @@ use trouble::{status, truncated};
 /// The way there and back takes up to this time.
 const LATENCY: Duration = Duration::from_millis(20);
 
+/// What a client trusts, as DER.
+type Ca = Option<Vec<u8>>;
 type Look = Box<dyn FnMut(Crash) + Send>;
 type Applies = Arc<dyn Fn(&Request<Body>) -> bool + Send + Sync>;
 
@@ -49,6 +51,9 @@ pub struct Network(Arc<Shared>);
 struct Shared {
     time: Time,
     servers: Arc<Mutex<BTreeMap<String, Server>>>,
+    record: Record,
+    /// The process that this is the network of.
+    by: String,
     state: Mutex<State>,
     dead: watch::Sender<bool>,
     /// Tells open watches to look at their troubles; unlike a channel it wakes them in their order.
@@ -73,10 +78,17 @@ struct State {
 }
 
 impl Network {
-    pub(crate) fn new(servers: Arc<Mutex<BTreeMap<String, Server>>>, time: Time, seed: u64) -> Self {
+    pub(crate) fn new(
+        servers: Arc<Mutex<BTreeMap<String, Server>>>,
+        record: Record,
+        time: Time,
+        (by, seed): (&str, u64),
+    ) -> Self {
         Self(Arc::new(Shared {
             time,
             servers,
+            record,
+            by: by.to_owned(),
             state: Mutex::new(State {
                 random: StdRng::seed_from_u64(seed),
                 effects: 0,
@@ -212,9 +224,12 @@ impl Network {
         std::future::pending().await
     }
 
-    async fn carry(self, host: String, request: Request<Body>) -> Result<Reply, BoxError> {
+    async fn carry(self, (host, ca): (String, Ca), request: Request<Body>) -> Result<Reply, BoxError> {
         let (pause, effect) = self.note(&host, &request);
         tokio::time::sleep(pause).await;
+        if !self.0.record.is_trusted(&host, ca.as_deref()) {
+            return Err(format!("{host}: invalid peer certificate: UnknownIssuer").into());
+        }
         if self.is_dead() {
             return std::future::pending().await;
         }
@@ -234,6 +249,9 @@ impl Network {
         let server = lock(&self.0.servers).get(&host).cloned();
         let server = server.ok_or_else(|| format!("{host}: no such host"))?;
         let is_watch = is_watch(&request);
+        if effect.is_some() {
+            self.0.record.effect(&self.0.by, &host, &request);
+        }
         let reply = server
             .oneshot(request)
             .await
@@ -244,6 +262,7 @@ impl Network {
             self.die().await;
         }
         match trouble {
+            Some(Trouble::Unanswered) => std::future::pending().await,
             Some(Trouble::AnswerLost) => Err(format!("{host}: connection reset by peer").into()),
             Some(Trouble::Truncated) => Ok(truncated(reply).await),
             _ if is_watch && reply.status().is_success() => Ok(self.watch(host, reply)),
@@ -303,8 +322,10 @@ impl Dial for Network {
         let host = config.cluster_url.host().unwrap_or_default();
         let host = host.trim_end_matches(".sim").to_owned();
         self.state().connections += 1;
+        let ca = config.root_cert.as_ref().and_then(|roots| roots.first().cloned());
         let network = self.clone();
-        let wire = tower::service_fn(move |request| network.clone().carry(host.clone(), request));
+        let wire =
+            tower::service_fn(move |request| network.clone().carry((host.clone(), ca.clone()), request));
         Ok(BoxCloneSyncService::new(wire))
     }
 }

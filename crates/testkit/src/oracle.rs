@@ -7,10 +7,12 @@
 //! | I4 nothing else touched | each child is in an Inventory when it is made; bystanders are never written |
 //! | I5 finalizer | it goes only when no child and no Inventory is left, and is there before the first child |
 //! | I6 no deletion on absence | the end is that of the scenario, and who wants to know asks [`deleted_children`] |
+//! | I7 one writer | each write of a process arrives while the provider's Lease names it, where there is one |
 //! | I8 observedGeneration | it never falls, and never is ahead of the generation |
 //! | I9 counts | the simulator compares tasks and watches with the run without a crash, and where the end is the beginning |
 //!
-//! I3 concerns back ends that are not Kubernetes: `tests/external.rs` judges it; I7 is judged by the test of the lease.
+//! I3 concerns back ends that are not Kubernetes: `tests/external.rs` judges it. That one process never works on a
+//! key twice at once is a property of the queue.
 use crate::{
     World,
     server::{Change, Entry, Place},
@@ -28,7 +30,36 @@ pub fn judge(world: &World) -> Vec<String> {
     for (host, entry) in history(world) {
         judge.see(&host, &entry);
     }
+    judge.wrong.extend(second_writers(world));
     judge.wrong
+}
+
+/// I7: what arrived from a process while another one, or none, had the Lease of the provider.
+fn second_writers(world: &World) -> Vec<String> {
+    let name = format!("sp-{}", world.provider());
+    let leases = history(world).into_iter().filter(|(host, entry)| {
+        host == "platform" && entry.place.plural == "leases" && entry.place.name == name
+    });
+    let terms: Vec<(u64, String)> = leases
+        .map(|(_, entry)| {
+            let holder = entry.object["spec"]["holderIdentity"].as_str();
+            (entry.version, holder.unwrap_or_default().to_owned())
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    for effect in world.record().effects() {
+        let before = terms.partition_point(|(version, _)| *version <= effect.after);
+        let Some((_, leader)) = before.checked_sub(1).and_then(|last| terms.get(last)) else {
+            continue;
+        };
+        if *leader != effect.by {
+            wrong.push(format!(
+                "I7: {} wrote while {leader:?} had the Lease: {}",
+                effect.by, effect.what
+            ));
+        }
+    }
+    wrong
 }
 
 /// Every write anywhere, in order.

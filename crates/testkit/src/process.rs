@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at what a process has.
 const GLANCE: Duration = Duration::from_millis(700);
 
+/// Somebody who asks for an explanation has it by then, or never.
+const EXPLAINED: Duration = Duration::from_secs(600);
+
 /// How a drive ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
@@ -91,31 +94,80 @@ pub struct Process {
 impl Process {
     /// Starts a process. Nothing happens before it is driven.
     pub fn start<P: ServiceProvider>(world: &World, provider: P, start: Start<'_>) -> std::io::Result<Self> {
+        Self::of(
+            world,
+            start,
+            false,
+            async move |process: Provider, stop| match start.job {
+                Job::Init => process.init::<P>().await,
+                Job::Run | Job::RunElected => process.run(provider, stop).await,
+            },
+        )
+    }
+
+    /// What `<provider> explain <namespace>/<name>` prints: a process that only looks.
+    pub fn explain<P: ServiceProvider>(
+        world: &World,
+        provider: P,
+        namespace: &str,
+        name: &str,
+    ) -> Result<String, Fault> {
+        let (of, told) = (
+            (namespace.to_owned(), name.to_owned()),
+            Arc::<Mutex<String>>::default(),
+        );
+        let tells = told.clone();
+        let tell = async move |process: Provider, _stop| {
+            let text = process.explain(provider, &of.0, &of.1).await?;
+            *tells.lock().unwrap_or_else(PoisonError::into_inner) = text;
+            Ok(())
+        };
+        let failed = |error| Fault::bug(format!("no process can be made: {error}"));
+        let mut process = Self::of(world, Start::default(), true, tell).map_err(failed)?;
+        match process.drive(EXPLAINED, |_| false) {
+            Ended::Exited(ended) => ended?,
+            ended => return Err(Fault::bug(format!("it does not come to an end: {ended:?}"))),
+        }
+        let text = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(text)
+    }
+
+    fn of<F>(
+        world: &World,
+        start: Start<'_>,
+        only_looks: bool,
+        does: impl FnOnce(Provider, CancellationToken) -> F + Send + 'static,
+    ) -> std::io::Result<Self>
+    where
+        F: Future<Output = Result<(), Fault>> + Send,
+    {
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()?;
-        let network = world.network(start.seed);
+        let network = world.network(start.pod, start.seed);
         let (time, skew) = (world.time().clone(), Arc::new(Mutex::new(start.skew)));
         let off = skew.clone();
         let environment = Environment::new(network.clone(), move || {
             time.now() + *off.lock().unwrap_or_else(PoisonError::into_inner)
         });
+        let environment = match only_looks {
+            true => environment.read_only(),
+            false => environment,
+        };
         let shutdown = CancellationToken::new();
         let (of, stop, pod) = (world.clone(), shutdown.clone(), start.pod.to_owned());
+        let leader_elect = start.job == Job::RunElected;
         let task = runtime.spawn(async move {
             let process = Provider {
                 provider: of.provider().to_owned(),
                 namespace: HOME.to_owned(),
                 pod,
-                leader_elect: start.job == Job::RunElected,
+                leader_elect,
                 platform: of.connect(&environment).await?,
                 readiness: Readiness::default(),
             };
-            match start.job {
-                Job::Init => process.init::<P>().await,
-                Job::Run | Job::RunElected => process.run(provider, stop).await,
-            }
+            does(process, stop).await
         });
         Ok(Self {
             seen: world.time().elapsed(),

@@ -2,7 +2,7 @@
 //! (`world/operator.rs`), and the time that all of them share.
 mod operator;
 
-use crate::{Server, network::Network, time::Time};
+use crate::{Server, network::Network, record::Record, time::Time};
 use data_encoding::BASE64;
 use jiff::Timestamp;
 use openmcp_api::{
@@ -24,8 +24,6 @@ use tokio::sync::{Notify, futures::Notified};
 const CLUSTERS: &str = "clusters.openmcp.cloud/v1alpha1";
 /// Where the provider's pods would be.
 pub(crate) const HOME: &str = "openmcp-system";
-/// No TLS is spoken, but a kubeconfig needs one.
-const CA: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
 
 /// The platform's definitions and those of the onboarding cluster: to make them takes long.
 static DEFINITIONS: LazyLock<(Vec<Value>, Vec<Value>)> = LazyLock::new(|| {
@@ -50,6 +48,7 @@ struct Shared {
     time: Time,
     servers: Arc<Mutex<BTreeMap<String, Server>>>,
     versions: Arc<AtomicU64>,
+    record: Record,
     changed: Arc<Notify>,
     installations: AtomicU32,
     tokens: AtomicU32,
@@ -62,10 +61,12 @@ struct Shared {
 impl World {
     /// A platform on which a provider is installed, without tenants.
     pub fn new(provider: &str) -> Self {
+        let versions = Arc::<AtomicU64>::default();
         let world = Self(Arc::new(Shared {
             time: Time::default(),
             servers: Arc::default(),
-            versions: Arc::default(),
+            record: Record::new(versions.clone()),
+            versions,
             changed: Arc::default(),
             installations: AtomicU32::new(1),
             tokens: AtomicU32::new(1),
@@ -116,6 +117,7 @@ impl World {
         let number = |of: &AtomicU32| AtomicU32::new(of.load(Ordering::Relaxed));
         Self(Arc::new(Shared {
             servers: Arc::new(Mutex::new(servers)),
+            record: self.0.record.fork(versions.clone()),
             installations: number(&self.0.installations),
             tokens: number(&self.0.tokens),
             provider: self.0.provider.clone(),
@@ -245,13 +247,19 @@ impl World {
         self.0.changed.notified()
     }
 
-    pub(crate) fn network(&self, seed: u64) -> Network {
-        Network::new(self.0.servers.clone(), self.0.time.clone(), seed)
+    pub(crate) fn record(&self) -> &Record {
+        &self.0.record
+    }
+
+    /// That of a process, by its name.
+    pub(crate) fn network(&self, by: &str, seed: u64) -> Network {
+        let (servers, record) = (self.0.servers.clone(), self.0.record.clone());
+        Network::new(servers, record, self.0.time.clone(), (by, seed))
     }
 
     /// The provider's own connection to the platform, in the surroundings of one process.
     pub(crate) async fn connect(&self, environment: &Environment) -> Result<Connection, Fault> {
-        let kubeconfig = kubeconfig("platform", "platform-owner");
+        let kubeconfig = self.kubeconfig("platform", "platform-owner");
         let agent = Process::user_agent(&self.0.provider);
         Connection::within(environment, kubeconfig.as_bytes(), &agent).await
     }
@@ -276,6 +284,10 @@ impl World {
         }
         self.version() != before
     }
+
+    fn kubeconfig(&self, host: &str, token: &str) -> String {
+        kubeconfig(host, &self.0.record.authority(host), token)
+    }
 }
 
 /// By which a ControlPlane gets its cluster.
@@ -290,12 +302,12 @@ fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
-fn kubeconfig(host: &str, token: &str) -> String {
+fn kubeconfig(host: &str, ca: &str, token: &str) -> String {
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "k", "cluster": {
             "server": format!("https://{host}.sim"),
-            "certificate-authority-data": BASE64.encode(CA.as_bytes()),
+            "certificate-authority-data": BASE64.encode(ca.as_bytes()),
         }}],
         "users": [{"name": "u", "user": {"token": token}}],
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],

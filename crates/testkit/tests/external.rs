@@ -294,3 +294,38 @@ fn a_back_end_that_does_not_answer_delays_nobody_who_does_not_need_it() {
     let status = scene.world.server("onboarding").live(&waiting).unwrap()["status"].to_string();
     assert!(status.contains("ExternalUnreachable"), "{status}");
 }
+
+#[test]
+fn explain_tells_what_is_in_back_ends_and_what_a_pass_would_do_and_changes_nothing() {
+    let mut scene = Scene::new();
+    scene.order(2);
+    let explained = |scene: &Scene| {
+        let provider = Provider(scene.back_end.clone());
+        Process::explain(&scene.world, provider, "team", "one").unwrap()
+    };
+    let before = (scene.world.version(), scene.back_end.held().effects);
+    let told = explained(&scene);
+    assert!(
+        told.contains("External resources: what they are\n  databases db-0"),
+        "{told}"
+    );
+    assert!(
+        told.contains("is    database-0, as it is wanted\n    next  nothing"),
+        "{told}"
+    );
+    scene.back_end.held().held.get_mut("database-0").unwrap().1 = json!({"size": "tiny"});
+    scene.back_end.held().held.remove("database-1");
+    let told = explained(&scene);
+    assert!(
+        told.contains("is    database-0, but size is \"tiny\"\n    next  update"),
+        "{told}"
+    );
+    assert!(
+        told.contains("is    absent; recorded as database-1\n    next  create another one"),
+        "{told}"
+    );
+    scene.back_end.held().mood = Mood::Unsure;
+    let told = explained(&scene);
+    assert!(told.contains("unknown: half of the servers answered"), "{told}");
+    assert_eq!((scene.world.version(), scene.back_end.held().effects), before);
+}

@@ -149,7 +149,7 @@ fn a_value_stays_what_it_is_without_a_request_and_is_shown_nowhere() {
 }
 
 #[test]
-fn a_value_whose_secret_was_deleted_is_missed_and_not_made_anew() {
+fn a_value_whose_secret_was_deleted_is_missed_and_made_anew_only_when_the_inventory_lets_it_go() {
     let world = platform();
     let mut process = simulation().start(&world, Job::Run);
     order(&world, 1);
@@ -173,6 +173,20 @@ fn a_value_whose_secret_was_deleted_is_missed_and_not_made_anew() {
     server.create(&backup).unwrap();
     settle(&world, &mut process);
     assert_eq!(password(&world), made);
+    // A value that a platform owner gives up: a new one, in a new Secret, and what uses it follows.
+    server.delete(&kept(&world).remove(0)).unwrap();
+    settle(&world, &mut process);
+    let inventory = server
+        .objects("runtime.openmcp.cloud/v1alpha1", "Inventory")
+        .remove(0);
+    server
+        .merge(&inventory, &json!({"spec": {"values": null}}))
+        .unwrap();
+    settle(&world, &mut process);
+    let renewed = password(&world);
+    assert_ne!(renewed, made);
+    let status = live(&world)["status"].to_string();
+    assert!(!status.contains("GeneratedValueLost"), "{status}");
     world
         .server("onboarding")
         .delete(&greeter("team", "one", 1))

@@ -26,6 +26,8 @@ pub enum Trouble {
     Silent,
     /// The server does it; the answer is lost.
     AnswerLost,
+    /// The server does it; it never gets an answer.
+    Unanswered,
     /// The server does it; the answer ends in the middle.
     Truncated,
     /// It takes this time more.

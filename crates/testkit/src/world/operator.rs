@@ -1,6 +1,6 @@
 //! The operator and the cluster provider: the contract (contracts §6, §7) in its simplest form. They are no processes
 //! and cannot crash.
-use super::{CLUSTERS, World, kubeconfig, must};
+use super::{CLUSTERS, World, must};
 use crate::Server;
 use data_encoding::BASE64;
 use openmcp_api::{keys::finalizers, names};
@@ -79,8 +79,21 @@ impl World {
         let token = format!("{host}-{number}");
         self.server(host).accept(&token);
         let mut secret = secret.clone();
-        secret["data"] = json!({"kubeconfig": BASE64.encode(kubeconfig(host, &token).as_bytes())});
+        secret["data"] = json!({"kubeconfig": BASE64.encode(self.kubeconfig(host, &token).as_bytes())});
         must(platform.apply("cluster-provider", &secret));
+    }
+
+    /// The host's certificate is from another authority from now on, as all new kubeconfigs say; who trusts the old one
+    /// only gets nowhere.
+    pub fn rotate_ca(&self, host: &str) {
+        self.0.record.exchange_authority(host);
+        self.rotate_credentials(host);
+    }
+
+    /// Another, empty server answers under the host's name from now on, and the kubeconfigs lead there.
+    pub fn replace_server(&self, host: &str) {
+        self.add_server(host);
+        self.rotate_ca(host);
     }
 
     /// New tokens for all AccessRequests to a host; the old ones are accepted no more.

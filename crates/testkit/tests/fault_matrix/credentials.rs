@@ -21,6 +21,35 @@ fn fault_12_rotated_credentials_are_swapped_in_without_a_new_list() {
 }
 
 #[test]
+fn fault_12_a_rotated_ca_is_trusted_without_a_new_list_and_only_for_the_same_cluster() {
+    let (world, mut process) = served(1);
+    let lists = |process: &Process| {
+        let is_list = |line: &&String| line.ends_with(&format!("GET {MCP}/api/v1/configmaps"));
+        process.network().trace().iter().filter(is_list).count()
+    };
+    for host in [MCP, "workload", "onboarding"] {
+        world.rotate_ca(host);
+        process.network().close_watches(host);
+    }
+    process.drive(seconds(600), |_| false);
+    order(&world, 2);
+    world.server(MCP).delete(&greeting(0)).unwrap();
+    is_well(&world, &mut process, 2);
+    assert_eq!(lists(&process), 1);
+    // Somebody else answers under the address, with a certificate that the new kubeconfig trusts.
+    world.replace_server(MCP);
+    order(&world, 3);
+    process.drive(seconds(600), |_| false);
+    assert!(
+        conditions(&world).contains("leads to another cluster than before: refused"),
+        "{}",
+        conditions(&world)
+    );
+    let theirs = world.server(MCP).objects("v1", "ConfigMap");
+    assert!(theirs.is_empty(), "{theirs:?}");
+}
+
+#[test]
 fn fault_12_revoked_credentials_and_missing_rights_are_a_condition_and_no_hot_loop() {
     let (world, mut process) = served(1);
     world.server(MCP).accept_only([]);

@@ -11,10 +11,10 @@ mod servers;
 mod stage;
 mod watches;
 
-use common::greeter;
-use openmcp_testkit::{children, oracle};
+use common::{greeter, is_ready, order};
+use openmcp_testkit::{Ended, Job, Process, Start, children, oracle};
 use serde_json::json;
-use stage::{MCP, greeting, served};
+use stage::{LIMIT, MCP, greeting, platform, served};
 
 #[test]
 fn the_oracle_sees_what_is_missing_left_or_changed() {
@@ -35,4 +35,25 @@ fn the_oracle_sees_what_is_missing_left_or_changed() {
         )
         .unwrap();
     assert!(oracle::judge(&world)[1].contains("I5"));
+}
+
+#[test]
+fn the_oracle_sees_who_writes_without_the_lease() {
+    let world = platform();
+    let start = |job, pod| {
+        let start = Start {
+            job,
+            pod,
+            ..Start::default()
+        };
+        Process::start(&world, common::Provider, start).unwrap()
+    };
+    let mut leader = start(Job::RunElected, "leader");
+    order(&world, 1);
+    assert_eq!(leader.drive(LIMIT, is_ready), Ended::Reached);
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+    let mut usurper = start(Job::Run, "usurper");
+    order(&world, 2);
+    assert_eq!(usurper.drive(LIMIT, is_ready), Ended::Reached);
+    assert!(oracle::judge(&world)[0].contains("I7: usurper wrote while \"leader\" had the Lease"));
 }
