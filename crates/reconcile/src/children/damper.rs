@@ -13,6 +13,16 @@ const LAST: SignedDuration = SignedDuration::from_secs(60);
 /// A child left alone for so long starts afresh.
 const FORGET: SignedDuration = SignedDuration::from_mins(2);
 
+/// A repair has to wait.
+pub(super) struct Pause {
+    /// For so long from now on.
+    pub(super) due: SignedDuration,
+    /// Between two repairs at present: unlike what is left of it, the same in every pass.
+    pub(super) interval: SignedDuration,
+    /// What the last repair was about.
+    pub(super) about: String,
+}
+
 struct Fight {
     /// The last repair, in words.
     about: String,
@@ -42,16 +52,19 @@ struct Fights {
 }
 
 impl Damper {
-    /// If a repair may not be made now: how long to wait for it, and what the last one was about. Asked before
-    /// anything is sent, so that what is held back costs no request.
-    pub(super) fn holds(&self, identity: &str, id: &Id, now: Timestamp) -> Option<(SignedDuration, String)> {
+    /// If a repair may not be made now: asked before anything is sent, so that what is held back costs no request.
+    pub(super) fn holds(&self, identity: &str, id: &Id, now: Timestamp) -> Option<Pause> {
         let fights = self.lock();
         let fight = fights.by_child.get(&(identity.to_owned(), id.clone()))?;
         if fight.repairs < BURST || fight.is_over(now) {
             return None;
         }
         let due = fight.interval.saturating_sub(now.duration_since(fight.last));
-        due.is_positive().then(|| (due, fight.about.clone()))
+        due.is_positive().then(|| Pause {
+            due,
+            interval: fight.interval,
+            about: fight.about.clone(),
+        })
     }
 
     /// A repair is made.
@@ -124,17 +137,17 @@ mod tests {
             if held.is_none() {
                 damper.note("x", &id(), "what", start + after);
             }
-            held.map(|(due, about)| (due, about == "what"))
+            held.map(|pause| (pause.due, pause.interval, pause.about == "what"))
         };
         for _ in 0..BURST {
             assert_eq!(repair(SignedDuration::ZERO), None);
         }
-        assert_eq!(repair(SignedDuration::ZERO), Some((FIRST, true)));
+        assert_eq!(repair(SignedDuration::ZERO), Some((FIRST, FIRST, true)));
+        assert_eq!(repair(FIRST / 2), Some((FIRST / 2, FIRST, true)));
         assert_eq!(repair(FIRST), None);
-        assert_eq!(repair(FIRST), Some((FIRST * 2, true)));
-        assert_eq!(
-            damper.holds("y", &id(), start),
-            None,
+        assert_eq!(repair(FIRST), Some((FIRST * 2, FIRST * 2, true)));
+        assert!(
+            damper.holds("y", &id(), start).is_none(),
             "another cluster is not concerned"
         );
         assert_eq!(damper.active(start), 1);

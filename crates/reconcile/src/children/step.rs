@@ -1,6 +1,7 @@
 //! One step of a plan: look, decide whether it may be done now, do it, keep what came of it.
 use super::{
     converge::{Engine, Failure, Maker, Report, Scene},
+    damper::Pause,
     drift::Drift,
     exact::surplus,
     kinds::Kind,
@@ -61,7 +62,7 @@ pub(super) enum Held {
     /// By its mode.
     Detected(Drift),
     /// By the damper.
-    Until(Duration, String),
+    Paused(Pause),
 }
 
 impl From<Fault> for Held {
@@ -184,9 +185,9 @@ impl Engine {
         }
         let id = &step.candidate.id;
         if step.action == Action::Repair
-            && let Some((after, about)) = self.damper().holds(identity, id, now)
+            && let Some(pause) = self.damper().holds(identity, id, now)
         {
-            return Err(Held::Until(Duration::try_from(after).unwrap_or_default(), about));
+            return Err(Held::Paused(pause));
         }
         let (drift, absent) = match self.explain(target, step).await? {
             Explained::Drift(drift) => (drift, false),
@@ -310,12 +311,12 @@ pub(super) fn take_in<S: Store>(
             report.detected.push(drift);
             candidate.live.clone()
         }
-        Err(Held::Until(after, drift)) => {
-            let every = after.as_secs().max(1);
+        Err(Held::Paused(pause)) => {
+            let (drift, every) = (pause.about, pause.interval.as_secs().max(1));
             report
                 .missing
                 .push(format!("{drift} again and again: repaired every {every} s only"));
-            report.wake_in(after);
+            report.wake_in(Duration::try_from(pause.due).unwrap_or_default());
             return Standing::Missing;
         }
     };

@@ -93,7 +93,7 @@ pub(super) fn schedule(objects: usize) -> Vec<(Experiment, usize)> {
     use Experiment::{Churn, Cpu, Drift, FailOver, FanOut, Life, Memory, Neighbour, Noop, Orders, Restart};
     let thousand = objects.min(1000);
     let small = [(Memory, 1), (Life, 1), (Drift, 1)];
-    let middle = [Drift, Noop, Cpu, FailOver, Neighbour, Churn].map(|it| (it, thousand));
+    let middle = [Noop, Cpu, Drift, FailOver, Neighbour, Churn].map(|it| (it, thousand));
     // It leaves many objects, so it is taken where they are needed anyway.
     let orders = (Orders, thousand);
     // The last one ends the API server, which is slow for a while after it.
