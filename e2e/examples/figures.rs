@@ -31,12 +31,10 @@ const BREAKS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 /// After a burst of work, until memory is given back.
 const CALM: Duration = Duration::from_secs(20);
-/// The programs whose memory is told.
-const PROGRAMS: [&str; 3] = [
-    "openmcp-operator",
-    "cluster-provider-hosted",
-    "service-provider-kro",
-];
+/// Ordered at once: an API server takes a core for some seconds to start.
+const BATCH: usize = 5;
+/// The pods whose memory is told, by the beginning of their names.
+const PODS: [&str; 3] = ["openmcp-operator-", "cp-hosted-", "sp-kro-"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -95,14 +93,16 @@ async fn fleet(platform: &Platform, tenant: &Tenant) -> Result<()> {
     let planes = tenant.api(&kinds::control_plane());
     let kros = tenant.api(&kinds::kro());
     let started = Instant::now();
-    for name in &names {
-        tenant.order_control_plane(name).await?;
-        tenant.order_kro(name, kro::VERSION).await?;
+    for batch in names.chunks(BATCH) {
+        for name in batch {
+            tenant.order_control_plane(name).await?;
+            tenant.order_kro(name, kro::VERSION).await?;
+        }
+        for name in batch {
+            wait::phase(&kros, name, "Ready").await?;
+        }
     }
-    for name in &names {
-        wait::phase(&kros, name, "Ready").await?;
-    }
-    let what = format!("{FLEET} ControlPlanes and services ordered at once: until all are Ready");
+    let what = format!("{FLEET} ControlPlanes and services, {BATCH} at a time: until all are Ready");
     row(&what, started.elapsed());
     tokio::time::sleep(CALM).await;
     memory(&format!("{FLEET} service objects"))?;
@@ -119,36 +119,39 @@ async fn fleet(platform: &Platform, tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
+fn row(what: &str, took: Duration) {
+    println!("| {what} | {:.2} s |", took.as_secs_f64());
+}
+
 /// Resident memory of our processes, and how much of it is not the program itself.
 fn memory(when: &str) -> Result<()> {
     for entry in std::fs::read_dir("/proc")? {
         let path = entry?.path();
-        let Ok(line) = std::fs::read_to_string(path.join("cmdline")) else {
+        let read = |file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        // In a pod the program is called /entry; what tells the pods apart is the name that they are told.
+        let environment = read("environ");
+        let mut pods = environment
+            .split('\0')
+            .filter_map(|it| it.strip_prefix("POD_NAME="));
+        let Some(pod) = pods.find(|pod| PODS.iter().any(|known| pod.starts_with(known))) else {
             continue;
         };
-        let mut words = line.split('\0');
-        let program = words.next().and_then(|word| word.rsplit('/').next());
-        let runs = words.next() == Some("run");
-        let Some(program) = program.filter(|program| runs && PROGRAMS.contains(program)) else {
+        if !read("cmdline").starts_with("/entry\0run\0") {
             continue;
-        };
-        let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+        }
+        let status = read("status");
         let of = |field: &str| -> f64 {
             let line = status.lines().find_map(|line| line.strip_prefix(field));
             let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
             kib.unwrap_or_default() / 1024.0
         };
         println!(
-            "| resident memory, {when}, {program} | {:.1} MiB, {:.1} MiB of it not the program itself |",
+            "| resident memory, {when}, {pod} | {:.1} MiB, {:.1} MiB of it not the program itself |",
             of("VmRSS:"),
             of("RssAnon:")
         );
     }
     Ok(())
-}
-
-fn row(what: &str, took: Duration) {
-    println!("| {what} | {:.2} s |", took.as_secs_f64());
 }
 
 /// Breaks the Deployments of all kros, by turns the image and the object itself, and times the repair between the two
