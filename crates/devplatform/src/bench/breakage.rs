@@ -3,6 +3,7 @@ use super::{
     fleet::Order,
     progress::Progress,
     site::{CHILDREN, merge},
+    usage::Cores,
     witness::{Sight, Witness},
 };
 use anyhow::{Context, Result};
@@ -14,6 +15,10 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(10);
 /// A child that is not repaired in this time will not be.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Breaks of which it is told together whether the machine was quiet: one alone is too short to tell.
+const ROUND: usize = 20;
+/// What the host may take of a quiet machine.
+const QUIET: f64 = 0.02;
 /// A stride that visits all children of any fleet in an order that looks random: no size of a fleet divides it.
 const STRIDE: usize = 7_368_787;
 
@@ -27,6 +32,8 @@ pub(super) fn children() -> String {
 pub(super) struct Repairs {
     pub(super) changed: Vec<Duration>,
     pub(super) deleted: Vec<Duration>,
+    /// Of both, those of rounds in which the machine's host took next to nothing away.
+    pub(super) quiet: Vec<Duration>,
 }
 
 impl Repairs {
@@ -47,6 +54,7 @@ pub(super) async fn break_and_watch(
     let total = orders.len() * children_each;
     let mut witness = Witness::of(client, &children()).await?;
     let mut repairs = Repairs::default();
+    let (mut began, mut round) = (Cores::now(), Vec::with_capacity(ROUND));
     progress.begin("breaks until repaired", count);
     for turn in 0..count {
         let place = turn.wrapping_mul(STRIDE) % total;
@@ -62,6 +70,15 @@ pub(super) async fn break_and_watch(
             repairs.deleted.push(took)
         } else {
             repairs.changed.push(took)
+        }
+        round.push(took);
+        if round.len() == ROUND {
+            let ended = Cores::now();
+            if ended.stolen_since(began) <= QUIET {
+                repairs.quiet.append(&mut round);
+            }
+            round.clear();
+            began = ended;
         }
         progress.step();
     }

@@ -38,16 +38,20 @@ use progress::Progress;
 use report::{About, Report, Row};
 use site::{PROVIDER, Site};
 use std::{
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 use subject::Subject;
+use usage::Cores;
 
 /// What `openmcp bench --help` ends with.
 const READING: &str = "\
 How to read it: `goal` is what the project promises itself on two quiet cores. `load` is the machine's load average
-when the figure was taken: with much else running, times mean little, while counted requests stay true. Comparisons
-(experiment 11) are taken in turns within one run, so that a noisy machine is noisy for both.
+when the figure was taken, `stolen` the share of a virtual machine that its host gave to others during the experiment:
+with much of either, times mean little, while counted requests stay true. Repairs are given once more for the quiet
+rounds among them, if there were others. Comparisons (experiment 11) are taken in turns within one run, so that a noisy
+machine is noisy for both.
 
 Examples:
   openmcp bench                                 everything, with 1,000 service objects
@@ -155,7 +159,7 @@ async fn measure(home: &Home, options: &Bench, program: &Path) -> Result<()> {
         about,
         rows: stage.rows,
     };
-    println!("\n{report}");
+    writeln!(io::stdout(), "\n{report}")?;
     if let Some(path) = &options.json {
         write_private(path, &serde_json::to_vec_pretty(&report)?)?;
     }
@@ -180,6 +184,8 @@ struct Stage<'a> {
     children: usize,
     /// Service objects and resident bytes where memory was measured first.
     smallest: Option<(usize, u64)>,
+    /// When the experiment began.
+    began: Cores,
     rows: Vec<Row>,
 }
 
@@ -212,6 +218,7 @@ impl<'a> Stage<'a> {
             progress,
             children: options.children as usize,
             smallest: None,
+            began: Cores::now(),
             rows: Vec::new(),
         })
     }
@@ -226,6 +233,7 @@ impl<'a> Stage<'a> {
         }
         self.progress
             .say(&format!("{}, {size} objects", experiment.title()));
+        self.began = Cores::now();
         let performed = tokio::time::timeout(left, experiments::perform(self, experiment, size)).await;
         let problem = match performed {
             Ok(Ok(())) => return,
@@ -233,15 +241,13 @@ impl<'a> Stage<'a> {
             Ok(Err(error)) => format!("{error:#}").chars().take(300).collect(),
             Err(_elapsed) => "cut off: the time is over".to_owned(),
         };
-        self.progress.say(&format!("{}: {problem}", experiment.title()));
-        let row = Row::new(experiment.number(), "not measured", f64::NAN, "").note(problem);
-        self.rows.push(row);
+        self.note(Row::new(experiment.number(), "not measured", f64::NAN, "").note(problem));
     }
 
     /// Notes a figure and shows it.
     fn note(&mut self, row: Row) {
         self.progress.say(&row.line());
-        self.rows.push(row);
+        self.rows.push(row.stolen(Cores::now().stolen_since(self.began)));
     }
 
     /// What the provider requests while something is done, and until it has come to rest after it.

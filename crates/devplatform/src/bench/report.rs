@@ -42,6 +42,8 @@ pub(super) struct Row {
     pub(super) goal: Option<Goal>,
     /// Load average of the last minute when it was measured.
     pub(super) load: f64,
+    /// The share of the machine that its host took away during the experiment, 0 to 1.
+    pub(super) stolen: f64,
     /// What `value` was taken from, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) samples: Vec<f64>,
@@ -83,6 +85,7 @@ impl Row {
             note: String::new(),
             goal: None,
             load: super::usage::load(),
+            stolen: 0.0,
             samples: Vec::new(),
         }
     }
@@ -99,6 +102,11 @@ impl Row {
 
     pub(super) fn samples(mut self, samples: &Samples) -> Self {
         self.samples = samples.numbers().to_vec();
+        self
+    }
+
+    pub(super) fn stolen(mut self, share: f64) -> Self {
+        self.stolen = share;
         self
     }
 
@@ -139,7 +147,7 @@ impl fmt::Display for Report {
         if !table.is_tty() {
             table.set_width(WIDTH);
         }
-        table.set_header(["#", "what", "measured", "goal", "", "load", "note"]);
+        table.set_header(["#", "what", "measured", "goal", "", "load", "stolen", "note"]);
         for row in &self.rows {
             table.add_row([
                 Cell::new(row.experiment),
@@ -148,6 +156,7 @@ impl fmt::Display for Report {
                 Cell::new(row.goal.map(|goal| goal.to_string()).unwrap_or_default()),
                 Cell::new(row.verdict()),
                 Cell::new(format!("{:.1}", row.load)),
+                Cell::new(format!("{:.0} %", 100.0 * row.stolen)),
                 Cell::new(&row.note),
             ]);
         }

@@ -62,6 +62,38 @@ pub(super) fn load() -> f64 {
         .unwrap_or_default()
 }
 
+/// Time of all cores since the machine started, in ticks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cores {
+    all: u64,
+    /// The machine is virtual, and its host gave this time to somebody else.
+    stolen: u64,
+}
+
+impl Cores {
+    /// Until now.
+    pub(super) fn now() -> Self {
+        Self::parse(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn parse(stat: &str) -> Self {
+        let line = stat.lines().next().unwrap_or_default();
+        let fields = line.split_whitespace().skip(1);
+        // User, nice, system, idle, iowait, irq, softirq, steal; what follows is part of user and nice.
+        let fields: Vec<u64> = fields.take(8).map_while(|field| field.parse().ok()).collect();
+        Self {
+            all: fields.iter().sum(),
+            stolen: fields.get(7).copied().unwrap_or_default(),
+        }
+    }
+
+    /// The share that the host has taken away since `earlier`, 0 to 1.
+    pub(super) fn stolen_since(self, earlier: Self) -> f64 {
+        let stolen = self.stolen.saturating_sub(earlier.stolen);
+        stolen as f64 / self.all.saturating_sub(earlier.all).max(1) as f64
+    }
+}
+
 fn read(pid: i32, file: &str) -> Result<String> {
     let path = format!("/proc/{pid}/{file}");
     fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has the process ended?"))
@@ -77,6 +109,15 @@ fn kib(text: &str, field: &str) -> Result<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_the_host_took_is_a_share_of_all_cores() {
+        let earlier = Cores::parse("cpu  100 0 50 800 10 0 0 40 7 0\ncpu0 1 1\n");
+        let later = Cores::parse("cpu  150 0 60 830 10 0 0 50 9 0\n");
+        assert_eq!(later.stolen_since(earlier), 0.1);
+        assert_eq!(Cores::parse("").stolen_since(earlier), 0.0);
+        assert!(Cores::now().all > 0);
+    }
 
     #[test]
     fn this_process_has_memory_and_time() {

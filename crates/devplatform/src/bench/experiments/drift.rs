@@ -60,6 +60,13 @@ impl Goals {
         p50: None,
         p99: 100.0,
     };
+
+    fn median(self, row: Row) -> Row {
+        match self.p50 {
+            Some(limit) => row.goal(Goal::AtMost(limit)),
+            None => row,
+        }
+    }
 }
 
 /// The figures of some repairs.
@@ -73,19 +80,28 @@ pub(super) fn rows(stage: &mut Stage<'_>, experiment: u8, place: &str, repairs: 
         changed.median(),
         deleted.median()
     ));
-    stage.note(match goals.p50 {
-        Some(limit) => p50.goal(Goal::AtMost(limit)),
-        None => p50,
-    });
-    stage.note(
+    stage.note(goals.median(p50));
+    let p99 = |place: &str, samples: &Samples| {
         Row::new(
             experiment,
             format!("repair p99, {place}"),
-            all.percentile(99),
+            samples.percentile(99),
             "ms",
         )
         .goal(Goal::AtMost(goals.p99))
-        .note(format!("p90 {:.1}, max {:.1}", all.percentile(90), all.max()))
-        .samples(&all),
-    );
+        .note(format!(
+            "p90 {:.1}, max {:.1}",
+            samples.percentile(90),
+            samples.max()
+        ))
+        .samples(samples)
+    };
+    stage.note(p99(place, &all));
+    let quiet = Samples::millis(repairs.quiet.iter().copied());
+    if (1..all.len()).contains(&quiet.len()) {
+        let place = format!("{place}, {} breaks of quiet rounds", quiet.len());
+        let p50 = Row::new(experiment, format!("repair p50, {place}"), quiet.median(), "ms");
+        stage.note(goals.median(p50));
+        stage.note(p99(&place, &quiet));
+    }
 }
