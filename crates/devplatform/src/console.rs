@@ -1,6 +1,7 @@
-//! The lines that a person reads while a platform starts.
+//! The lines that a person reads.
 use std::{
-    env,
+    env, fmt,
+    io::{self, Write},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,6 +14,18 @@ pub(crate) fn this_program() -> String {
     short.display().to_string()
 }
 
+/// A line about what goes on; `println!`, but for what it does when the reader has left (`| head`): nothing, since what was
+/// begun goes on.
+macro_rules! say {
+    () => { say!("") };
+    ($($line:tt)*) => { $crate::console::tell(format_args!($($line)*)) };
+}
+
+/// See `say!`.
+pub(crate) fn tell(line: fmt::Arguments<'_>) {
+    let _nobody_reads = writeln!(io::stdout(), "{line}");
+}
+
 /// A list of steps, each printed when it is done, with the time that it took.
 pub(crate) struct Steps {
     started: Instant,
@@ -21,7 +34,7 @@ pub(crate) struct Steps {
 impl Steps {
     /// Prints the heading.
     pub(crate) fn begin(heading: &str) -> Self {
-        println!("{heading}");
+        say!("{heading}");
         Self {
             started: Instant::now(),
         }
@@ -30,7 +43,7 @@ impl Steps {
     /// One step is done.
     pub(crate) fn done(&self, what: &str, detail: &str, since: Instant) {
         let line = format!("  ✓ {what:<26} {:>7}  {detail}", seconds(since.elapsed()));
-        println!("{}", line.trim_end());
+        say!("{}", line.trim_end());
     }
 
     /// Time since the heading.

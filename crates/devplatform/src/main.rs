@@ -1,7 +1,9 @@
 //! `openmcp`: what a person runs. The command line only; each subcommand is a room of its own.
+#[macro_use]
+mod console;
+
 mod assets;
 mod bench;
-mod console;
 mod control_plane;
 mod demo;
 mod dev;
@@ -15,7 +17,7 @@ mod process;
 mod state;
 
 use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 /// openMCP on your machine: a local platform of real processes.
 #[derive(Parser)]
@@ -55,9 +57,15 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(is_reader_gone) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Of what was printed: `openmcp dev status | head -1`.
+fn is_reader_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }

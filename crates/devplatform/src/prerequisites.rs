@@ -45,7 +45,7 @@ pub(crate) fn ensure_bubblewrap() -> anyhow::Result<()> {
         bail!("bubblewrap (bwrap) is not installed: `sudo {command}` installs it");
     }
     for words in *commands {
-        println!("  bubblewrap is missing: running `{}`", words.join(" "));
+        say!("  bubblewrap is missing: running `{}`", words.join(" "));
         install(words)?;
     }
     if find_program("bwrap").is_none() {

@@ -144,8 +144,8 @@ impl Assets {
         for suite in suites {
             let folder = self.suite_folder(suite);
             match download::suite(url, suite, &folder) {
-                Ok(()) => println!("  downloaded {} {} from {url}", suite.name(), suite.version()),
-                Err(error) => println!(
+                Ok(()) => say!("  downloaded {} {} from {url}", suite.name(), suite.version()),
+                Err(error) => say!(
                     "  {} {} cannot be downloaded: {error:#}",
                     suite.name(),
                     suite.version()
@@ -168,7 +168,7 @@ impl Assets {
             );
         };
         let estimate: Duration = missing.iter().map(|tool| tool.estimate()).sum();
-        println!(
+        say!(
             "  building {} from Go modules, once: about {} on two cores",
             names.join(", "),
             progress::words(estimate)

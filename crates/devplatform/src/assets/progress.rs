@@ -34,7 +34,7 @@ impl Progress {
             next_line: LINE_EVERY,
         };
         if progress.bar.is_none() {
-            println!("    {name}: building, about {}", words(estimate));
+            say!("    {name}: building, about {}", words(estimate));
         }
         progress
     }
@@ -50,7 +50,7 @@ impl Progress {
             }
             None if elapsed >= self.next_line => {
                 self.next_line += LINE_EVERY;
-                println!(
+                say!(
                     "    {}: {} of about {}",
                     self.name,
                     words(elapsed),
@@ -73,7 +73,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        println!(
+        say!(
             "    {}: {outcome} after {}",
             self.name,
             words(self.started.elapsed())

@@ -50,7 +50,7 @@ pub(crate) fn run(demo: &Demo) -> anyhow::Result<()> {
     if told.is_ok() && demo.keep {
         return Ok(());
     }
-    println!();
+    say!();
     runtime.block_on(dev::down(&home, &demo.name))?;
     runtime.shutdown_background();
     told.map_err(|_| anyhow::anyhow!("the demo did not go as told"))
@@ -85,7 +85,7 @@ async fn tell(home: &Home, demo: &Demo, folder: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     story::departure(&stage, &people).await?;
-    println!("\nAll was as told, in {:.0} s.", stage.elapsed());
+    say!("\nAll was as told, in {:.0} s.", stage.elapsed());
     Ok(())
 }
 
@@ -102,16 +102,16 @@ fn examples_folder() -> anyhow::Result<PathBuf> {
 }
 
 fn how_to_go_on(assets: &Assets, people: &People, name: &str) {
-    println!("\nThe platform stays. Go on with kubectl, as one of these:");
+    say!("\nThe platform stays. Go on with kubectl, as one of these:");
     dev::say_where_kubectl_is(assets);
     for person in [&people.owner, &people.tenant_a, &people.tenant_b, &people.on_mcp] {
-        println!(
+        say!(
             "  export KUBECONFIG={}   # {}",
             person.kubeconfig.display(),
             person.name
         );
     }
-    println!(
+    say!(
         "For example, as tenant a: kubectl get controlplanes,kros -n project-a\n\
          End it with: {} dev down --name {name}",
         this_program()

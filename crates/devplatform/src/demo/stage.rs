@@ -45,7 +45,7 @@ impl Stage {
     pub(super) fn chapter(&self, title: &str) {
         self.chapter.set(self.chapter.get() + 1);
         let heading = format!("{}. {title}", self.chapter.get());
-        println!(
+        say!(
             "\n{}   {}",
             self.bold(&heading),
             self.dim(&format!("[{:.1} s]", self.elapsed()))
@@ -54,7 +54,7 @@ impl Stage {
 
     /// A sentence that explains what comes.
     pub(super) fn say(&self, text: &str) {
-        println!("   {text}");
+        say!("   {text}");
     }
 
     /// Seconds since the story began.
@@ -147,7 +147,7 @@ impl Stage {
             let (_, now) = self
                 .quietly(who, &[&["get"], target, &["-o", "yaml"]].concat())
                 .await?;
-            println!("{now}");
+            say!("{now}");
             bail!(
                 "`kubectl {}` as {}: {}",
                 arguments.join(" "),
@@ -202,12 +202,12 @@ impl Stage {
         }
         let took = self.dim(&format!("({})", human(took)));
         match lines.split_last() {
-            None => println!("       {took}"),
+            None => say!("       {took}"),
             Some((last, before)) => {
                 for line in before {
-                    println!("       {line}");
+                    say!("       {line}");
                 }
-                println!("       {last}  {took}");
+                say!("       {last}  {took}");
             }
         }
     }
@@ -223,7 +223,7 @@ impl Stage {
                 }
             })
             .collect();
-        println!(
+        say!(
             "   {:<17}{}",
             format!("{}:", who.name),
             self.bold(&format!("kubectl {}", shown.join(" ")))

@@ -15,7 +15,7 @@ pub(crate) async fn down(home: &Home, name: &str) -> anyhow::Result<()> {
     spawn_blocking(move || {
         let folder = home.state.join(&name);
         if !folder.exists() {
-            println!("there is no platform {name:?}: nothing to end");
+            say!("there is no platform {name:?}: nothing to end");
             return Ok(());
         }
         let _lock = Platform::lock(&home, &name)?;
@@ -30,7 +30,7 @@ pub(crate) async fn down(home: &Home, name: &str) -> anyhow::Result<()> {
                 Err(error).with_context(|| format!("cannot remove {}", folder.display()))
             }
             _ => {
-                println!("platform {name:?} is down; nothing of it is left");
+                say!("platform {name:?} is down; nothing of it is left");
                 Ok(())
             }
         }

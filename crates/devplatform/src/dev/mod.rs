@@ -16,7 +16,8 @@ use crate::{
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 use tokio::{
@@ -135,18 +136,9 @@ pub(crate) fn run(command: Dev) -> anyhow::Result<()> {
             Dev::Kubeconfig(wanted) => kubeconfig(&home, &wanted).await,
         }
     });
-    let result = match result {
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(is_reader_gone) => Ok(()),
-        other => other,
-    };
     // After an interruption a thread may still wait for a lock or a build.
     runtime.shutdown_background();
     result
-}
-
-/// Of what was printed: `openmcp dev status | head -1`.
-fn is_reader_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// `up`, until it is done or told to stop. Everything that it starts is recorded, so nothing needs to be undone.
@@ -191,12 +183,10 @@ async fn kubeconfig(home: &Home, wanted: &Kubeconfig) -> anyhow::Result<()> {
         Cluster::Onboarding => openmcp::onboarding_kubeconfig(&platform).await?,
     };
     if wanted.raw {
-        print!(
-            "{}",
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
-        );
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        write!(io::stdout(), "{text}")?;
     } else {
-        println!("{}", path.display());
+        writeln!(io::stdout(), "{}", path.display())?;
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(crate) async fn up(home: &Home, options: &Options) -> anyhow::Result<Platfor
     if !options.kubernetes_only {
         openmcp::install(&platform, &control_plane, &images, &steps).await?;
     }
-    println!("ready after {}", steps.elapsed());
+    say!("ready after {}", steps.elapsed());
     Ok(platform)
 }
 
@@ -132,27 +132,27 @@ pub(crate) fn say_how_to_go_on(home: &Home, platform: &Platform, options: &Optio
         format!(" --name {}", options.name)
     };
     let program = this_program();
-    println!();
+    say!();
     say_where_kubectl_is(&assets);
-    println!(
+    say!(
         "  export KUBECONFIG=$({program} dev kubeconfig{name})    # as platform owner, on the platform cluster"
     );
     if options.kubernetes_only {
-        println!("  kubectl get nodes");
+        say!("  kubectl get nodes");
     } else {
-        println!("  kubectl get clusterproviders,clusters,accessrequests -A");
-        println!(
+        say!("  kubectl get clusterproviders,clusters,accessrequests -A");
+        say!(
             "  kubectl --kubeconfig {} get controlplanes -A",
             platform.kubeconfig_path("onboarding").display()
         );
     }
-    println!("  {program} dev status{name}\n  {program} dev down{name}");
+    say!("  {program} dev status{name}\n  {program} dev down{name}");
 }
 
 /// For who has no kubectl: one was built with the platform.
 pub(crate) fn say_where_kubectl_is(assets: &Assets) {
     if let (None, Some(kubectl)) = (find_program("kubectl"), assets.find(Tool::Kubectl)) {
-        println!(
+        say!(
             "  export PATH=$PATH:{}",
             kubectl.parent().unwrap_or(&kubectl).display()
         );
