@@ -1,19 +1,21 @@
 //! Workers: take keys from the queue, run the reconciler with a deadline, contain panics, back off.
 //!
 //! Knows the queue and the clock; knows nothing of what a reconciler does.
+mod pass;
+
 use crate::{
     Environment, Fault, Lane,
     environment::Lent,
-    fault::Class,
     metrics::{self, ControllerMetrics},
     process,
-    queue::{Bounds, Finish, Queue, Tenanted},
+    queue::{Bounds, Finish, Job, Queue, Tenanted},
 };
-use futures::FutureExt;
+#[cfg(test)]
+pub(crate) use pass::in_lane;
+pub(crate) use pass::lane;
+use pass::{REPORT_GRACE, Running, pass};
 use std::{
-    any::Any,
     future::Future,
-    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
@@ -22,10 +24,6 @@ use std::{
 };
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
-
-/// How long [`Reconciler::report`] may take after a pass that ran out of time or panicked.
-const REPORT_GRACE: Duration = Duration::from_secs(5);
 
 /// What one reconcile is about: an object of a kind on the controller's root cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -268,11 +266,11 @@ impl Shared {
         self.start.elapsed()
     }
 
-    fn take(&self) -> Option<Key> {
+    fn take(&self) -> Option<Job<Key>> {
         let now = self.now();
         let job = self.queue().next(now)?;
         self.metrics.started(job.lane, job.waited);
-        Some(job.key)
+        Some(job)
     }
 
     /// The controller's name.
@@ -348,94 +346,6 @@ impl Shared {
             ),
         }
     }
-}
-
-/// A key that runs. Also if its pass is cut off the queue learns that it has ended, and tries it again.
-struct Running {
-    shared: Arc<Shared>,
-    key: Key,
-    ended: bool,
-}
-
-impl Running {
-    fn next(shared: &Arc<Shared>) -> Option<Self> {
-        Some(Self {
-            key: shared.take()?,
-            shared: shared.clone(),
-            ended: false,
-        })
-    }
-
-    fn finish(mut self, took: Duration, ended: &Result<Outcome, Fault>) {
-        self.ended = true;
-        self.shared.finish(&self.key, took, ended);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let finish = Finish::Failed {
-            class: Class::Unreachable,
-            retry_after: None,
-        };
-        let now = self.shared.now();
-        self.shared
-            .queue()
-            .done(now, &self.key, finish, crate::environment::chance());
-        self.shared.changed.notify_one();
-    }
-}
-
-/// One pass over one key: never panics, never outlives its deadline by more than the reporting grace.
-async fn pass<R: Reconciler>(reconciler: Arc<R>, running: Running, deadline: Duration) {
-    let (shared, key) = (running.shared.clone(), running.key.clone());
-    let span = tracing::info_span!("reconcile", controller = shared.name, %key);
-    async {
-        let start = Instant::now();
-        let work = AssertUnwindSafe(reconciler.reconcile(&key)).catch_unwind();
-        let ended = match tokio::time::timeout(deadline, work).await {
-            Ok(Ok(ended)) => ended,
-            Ok(Err(panic)) => {
-                shared.metrics.panicked();
-                let what = format!("reconciling {key} panicked: {}", panic_text(panic.as_ref()));
-                Err(report(&*reconciler, &key, Fault::new(Class::Bug, "Panic", what)).await)
-            }
-            Err(_elapsed) => {
-                shared.metrics.timed_out();
-                let what = format!("reconciling {key} took longer than {deadline:?} and was cancelled");
-                Err(report(
-                    &*reconciler,
-                    &key,
-                    Fault::new(Class::Unreachable, "DeadlineExceeded", what),
-                )
-                .await)
-            }
-        };
-        running.finish(start.elapsed(), &ended);
-    }
-    .instrument(span)
-    .await;
-}
-
-async fn report<R: Reconciler>(reconciler: &R, key: &Key, fault: Fault) -> Fault {
-    let report = AssertUnwindSafe(reconciler.report(key, &fault)).catch_unwind();
-    match tokio::time::timeout(REPORT_GRACE, report).await {
-        Ok(Ok(())) => {}
-        Ok(Err(panic)) => tracing::error!("reporting a fault panicked: {}", panic_text(panic.as_ref())),
-        Err(_elapsed) => tracing::warn!("reporting a fault took longer than {REPORT_GRACE:?}"),
-    }
-    fault
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&'static str>().copied())
-        .unwrap_or("without words")
 }
 
 async fn sleep_until(start: Instant, due: Option<Duration>) {

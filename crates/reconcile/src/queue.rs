@@ -16,7 +16,8 @@ mod tests;
 
 use crate::fault::Class;
 use entry::{Due, Entry, Hold, Phase};
-use lanes::Lanes;
+pub use lanes::Lane;
+pub(crate) use lanes::Lanes;
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
@@ -25,35 +26,6 @@ use std::{
 
 /// Passes that wait cost memory only, but they do.
 const LENT: usize = 4;
-
-/// How urgent a wake-up is. No lane starves another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
-    /// A user's change, a deletion, drift.
-    Urgent,
-    /// A dependency changed.
-    Normal,
-    /// Config fan-out, first list, audit.
-    Bulk,
-}
-
-impl Lane {
-    /// Every lane, most urgent first.
-    pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
-
-    fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The lane as a metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Urgent => "urgent",
-            Self::Normal => "normal",
-            Self::Bulk => "bulk",
-        }
-    }
-}
 
 /// What the queue must know of a key.
 pub trait Tenanted {
@@ -157,7 +129,7 @@ impl<K: Tenanted + Clone + Eq + Hash> Queue<K> {
         Self {
             bounds,
             entries: HashMap::new(),
-            ready: Lanes::new(),
+            ready: Lanes::default(),
             due: BTreeMap::new(),
             depth: [0; Lane::ALL.len()],
             running: 0,

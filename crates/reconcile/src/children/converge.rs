@@ -2,11 +2,11 @@
 use super::{
     counters,
     damper::Damper,
-    drift::Drift,
     kinds::{Kind, Kinds},
     observe::Child,
     plan::{self, Action, Candidate},
     remove::TearDown,
+    report::Report,
     step::{Standing, Step, take_in},
     wanted::{Wanted, Wave},
     watch::{Children, Cluster, Lease, Scope},
@@ -53,49 +53,6 @@ pub struct Convergence<'a> {
     /// More will be wanted later: forbids prune.
     pub waiting: bool,
     pub now: Timestamp,
-}
-
-/// An object that could not be brought to what is wanted.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    pub id: Id,
-    pub fault: Fault,
-}
-
-/// How a convergence went.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Live children by identity.
-    pub live: BTreeMap<Id, Child>,
-    /// Requests that changed something.
-    pub applied: usize,
-    /// Repaired, or with [`super::Mode::Detect`] seen.
-    pub repaired: Vec<Drift>,
-    pub detected: Vec<Drift>,
-    pub failures: Vec<Failure>,
-    /// Kinds whose first list is still being read: nothing was compared, the owner is woken when it is there.
-    pub reading: Vec<String>,
-    /// What is not there yet, or not gone yet, in words: "Namespace x is being deleted and made again after".
-    pub missing: Vec<String>,
-    /// Everything is as it is wanted, ready or not, and what is not wanted is gone.
-    pub complete: bool,
-    /// Left alone in a prune, for they are not ours any more.
-    pub foreign: Vec<Id>,
-    /// When time itself makes work: a renewal, a damped repair.
-    pub wake: Option<Duration>,
-}
-
-impl Report {
-    /// Whether nothing is on its way: neither objects nor their health.
-    pub fn is_settled(&self) -> bool {
-        self.reading.is_empty()
-            && self.missing.is_empty()
-            && self.live.values().all(|child| child.health().is_ready())
-    }
-
-    pub(super) fn wake_in(&mut self, after: Duration) {
-        self.wake = Some(self.wake.map_or(after, |wake| wake.min(after)));
-    }
 }
 
 /// The shares of one owner: a few, so they are found by looking at each.
@@ -396,7 +353,7 @@ impl Engine {
                 complete = false;
             }
         }
-        renewals(scene, report);
+        report.wake_for_renewals(scene.order.now);
         complete
     }
 
@@ -436,17 +393,4 @@ fn ending_namespaces<'a>(candidates: &'a [Candidate<'_>]) -> Vec<(&'a str, &'a s
             && candidate.live.as_ref().is_some_and(Child::is_deleting)
     });
     ending.map(|it| (&*it.id.cluster, &*it.id.name)).collect()
-}
-
-/// The next time at which something must be made anew.
-fn renewals<M>(scene: &Scene<'_, M>, report: &mut Report) {
-    let due: Vec<Timestamp> = report
-        .live
-        .values()
-        .filter_map(|child| child.renew_at())
-        .collect();
-    for at in due {
-        let after = Duration::try_from(at.duration_since(scene.order.now)).unwrap_or_default();
-        report.wake_in(after.max(Duration::from_secs(1)));
-    }
 }

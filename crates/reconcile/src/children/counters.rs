@@ -1,5 +1,5 @@
 //! What the engine counts, under names of its own. Labels are bounded: kinds and managers, never names of objects.
-use super::{converge::Report, damper::Damper, drift::Drift};
+use super::{damper::Damper, drift::Drift, report::Report};
 use crate::{metrics, process};
 use jiff::Timestamp;
 use prometheus_client::{

@@ -1,6 +1,6 @@
 //! One step of a plan: look, decide whether it may be done now, do it, keep what came of it.
 use super::{
-    converge::{Engine, Failure, Maker, Report, Scene},
+    converge::{Engine, Maker, Scene},
     damper::Pause,
     drift::Drift,
     exact::surplus,
@@ -8,6 +8,7 @@ use super::{
     observe::{Address, Child, foreign_managers, held_by},
     plan::{Action, Candidate},
     remove::propagation,
+    report::{Failure, Report},
     wanted::Wanted,
     watch::{Cluster, Scope},
 };

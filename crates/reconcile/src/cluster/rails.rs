@@ -4,7 +4,7 @@ use super::{
     breaker::{Breaker, Fare},
     turns::Turns,
 };
-use crate::{environment::chance, metrics, process};
+use crate::{Lane, controller::lane, environment::chance, metrics, process};
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,6 +17,9 @@ use tokio::{
 
 /// Requests to one API server in flight at once, watches aside.
 const IN_FLIGHT: usize = 64;
+/// Of these, for bulk passes: a fan-out over a cluster that many share does not make an order's requests wait at its
+/// server.
+const IN_FLIGHT_BULK: usize = 16;
 
 /// Of one connection, whatever credentials it has.
 pub(super) struct Rails {
@@ -24,8 +27,12 @@ pub(super) struct Rails {
     start: Instant,
     breaker: Mutex<Breaker>,
     in_flight: Semaphore,
+    in_flight_bulk: Semaphore,
     turns: Option<Turns>,
 }
+
+/// Held while a request is in flight.
+pub(super) type Permit<'a> = (Option<SemaphorePermit<'a>>, SemaphorePermit<'a>);
 
 /// A request was not sent, for the breaker is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,7 @@ impl Rails {
             start: Instant::now(),
             breaker: Mutex::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
+            in_flight_bulk: Semaphore::new(IN_FLIGHT_BULK),
             turns,
         });
         metrics::cluster_fares(None, Some(Fare::Connecting));
@@ -73,15 +81,19 @@ impl Rails {
 
     /// Waits for its turn, and asks the breaker. The `free` need neither: watches and leases hold no worker and have a
     /// pace of their own, and the first of them that is answered closes the breaker for all.
-    pub(super) async fn admit(&self, free: bool) -> Result<Option<SemaphorePermit<'_>>, Open> {
+    pub(super) async fn admit(&self, free: bool) -> Result<Option<Permit<'_>>, Open> {
         if free {
             return Ok(None);
         }
-        // The semaphore is never closed.
+        // The semaphores are never closed.
+        let bulk = match lane() {
+            Lane::Bulk => self.in_flight_bulk.acquire().await.ok(),
+            Lane::Urgent | Lane::Normal => None,
+        };
         let permit = self.in_flight.acquire().await.ok();
         let admitted = self.breaker().admit(self.start.elapsed());
         match admitted {
-            Ok(()) => Ok(permit),
+            Ok(()) => Ok(permit.map(|permit| (bulk, permit))),
             Err(again) => Err(Open {
                 server: self.server.clone(),
                 again,
@@ -131,5 +143,26 @@ impl Drop for Rails {
     fn drop(&mut self) {
         let last = self.breaker().fare();
         metrics::cluster_fares(Some(last), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::controller::in_lane;
+    use futures::{FutureExt, future::join_all};
+
+    #[tokio::test]
+    async fn bulk_work_leaves_places_at_the_server_for_what_users_do() {
+        let rails = Rails::new("https://server/".into(), None);
+        let places = (0..IN_FLIGHT_BULK).map(|_| in_lane(Lane::Bulk, rails.admit(false)));
+        let bulk = join_all(places).await;
+        assert!(bulk.iter().all(Result::is_ok));
+        assert!(in_lane(Lane::Bulk, rails.admit(false)).now_or_never().is_none());
+        for lane in [Lane::Urgent, Lane::Normal] {
+            assert!(in_lane(lane, rails.admit(false)).now_or_never().is_some());
+        }
+        assert!(rails.admit(false).now_or_never().is_some(), "what is no pass");
     }
 }

@@ -5,13 +5,19 @@
 //! [`HOLD`]:
 //!
 //! - the passes at it lend their workers to others, at once and wherever they wait;
-//! - no more than [`SHARE`] of them work on it at a time. The others end where they would begin, and are woken in their
-//!   order as those leave: they wait outside of a worker, without a request.
+//! - no more than [`SHARE`] of them work on it at a time. The others end where they would begin, and are woken as those
+//!   leave, by the same lanes and turns of tenants as in the queue: they wait outside of a worker, without a request, and
+//!   who orders something does not wait for a fan-out.
 //!
 //! A cluster that does not answer at all is first slow, and then behind its breaker ([`super::breaker`]).
-use crate::{Environment, Key, controller::Handle, environment::Lent};
+use crate::{
+    Environment, Key, Lane,
+    controller::{Handle, lane},
+    environment::Lent,
+    queue::Lanes,
+};
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashMap,
     fmt,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -76,7 +82,7 @@ impl Turns {
         let mut entered = false;
         self.change(|state, now| {
             let due = state.recover(now);
-            entered = state.enter(key);
+            entered = state.enter(key, lane());
             due
         });
         entered.then(|| Turn(self.clone()))
@@ -97,11 +103,11 @@ impl Turns {
     /// For people who look: whether it is slow, how many passes are at it, how many wait.
     pub(super) fn look(&self) -> (bool, usize, usize) {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.slow, state.inside, state.waiting.len())
+        (state.slow, state.inside, state.tickets.len())
     }
 
     /// Changes the state, and tells what follows from it: to the log, to those who lend workers, to those who wait.
-    fn change(&self, change: impl FnOnce(&mut State, Duration) -> Vec<Key>) {
+    fn change(&self, change: impl FnOnce(&mut State, Duration) -> Vec<(Key, Lane)>) {
         let shared = &*self.0;
         let (was, is, due) = {
             let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,8 +126,8 @@ impl Turns {
             (true, false) => tracing::info!(cluster = shared.title, "answers in time again"),
             _ => {}
         }
-        for key in due {
-            shared.handle.wake(key, crate::Lane::Normal);
+        for (key, lane) in due {
+            shared.handle.wake(key, lane);
         }
     }
 }
@@ -144,8 +150,10 @@ struct State {
     /// When the last of them ended.
     ended: Duration,
     slow: bool,
-    waiting: VecDeque<Key>,
-    known: HashSet<Key>,
+    waiting: Lanes<Key>,
+    /// Lane and ticket of each that waits.
+    tickets: HashMap<Key, (Lane, u64)>,
+    last_ticket: u64,
 }
 
 impl State {
@@ -154,10 +162,12 @@ impl State {
         if self.slow { self.inside } else { 0 }
     }
 
-    fn enter(&mut self, key: &Key) -> bool {
+    fn enter(&mut self, key: &Key, lane: Lane) -> bool {
         if self.slow && self.inside >= SHARE {
-            if self.known.insert(key.clone()) {
-                self.waiting.push_back(key.clone());
+            if self.tickets.get(key).is_none_or(|(held, _)| lane < *held) {
+                self.last_ticket += 1;
+                self.tickets.insert(key.clone(), (lane, self.last_ticket));
+                self.waiting.push(key.clone(), lane, self.last_ticket);
             }
             return false;
         }
@@ -165,39 +175,47 @@ impl State {
         true
     }
 
+    fn next(&mut self) -> Option<(Key, Lane)> {
+        let Self { waiting, tickets, .. } = self;
+        let is_current = |key: &Key, ticket| tickets.get(key).is_some_and(|(_, own)| *own == ticket);
+        let next = waiting.pop(|_| true, |_| true, is_current)?;
+        self.tickets.remove(&next.0);
+        Some(next)
+    }
+
     /// As many as there is room for: one that was woken before may be gone.
-    fn leave(&mut self, now: Duration) -> Vec<Key> {
+    fn leave(&mut self, now: Duration) -> Vec<(Key, Lane)> {
         self.inside = self.inside.saturating_sub(1);
         let mut due = self.recover(now);
         while due.len() + self.inside < SHARE
-            && let Some(key) = self.waiting.pop_front()
+            && let Some(next) = self.next()
         {
-            self.known.remove(&key);
-            due.push(key);
+            due.push(next);
         }
         due
     }
 
-    fn late(&mut self) -> Vec<Key> {
+    fn late(&mut self) -> Vec<(Key, Lane)> {
         self.late += 1;
         self.slow = true;
         Vec::new()
     }
 
-    fn late_ended(&mut self, now: Duration) -> Vec<Key> {
+    fn late_ended(&mut self, now: Duration) -> Vec<(Key, Lane)> {
         self.late = self.late.saturating_sub(1);
         self.ended = now;
         Vec::new()
     }
 
     /// The cluster is not slow any more if it was in time for long enough; then nobody has to wait.
-    fn recover(&mut self, now: Duration) -> Vec<Key> {
+    fn recover(&mut self, now: Duration) -> Vec<(Key, Lane)> {
         if !self.slow || self.late > 0 || now < self.ended + HOLD {
             return Vec::new();
         }
         self.slow = false;
-        self.known = HashSet::new();
-        std::mem::take(&mut self.waiting).into()
+        let all = std::iter::from_fn(|| self.next()).collect();
+        self.tickets = HashMap::new();
+        all
     }
 }
 
@@ -205,13 +223,19 @@ impl State {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     fn key(number: usize) -> Key {
         Key::new("T", "a", number.to_string())
     }
 
     fn entered(state: &mut State, keys: std::ops::Range<usize>) -> usize {
-        keys.filter(|number| state.enter(&key(*number))).count()
+        keys.filter(|number| state.enter(&key(*number), Lane::Bulk))
+            .count()
+    }
+
+    fn bulk(keys: &[usize]) -> Vec<(Key, Lane)> {
+        keys.iter().map(|number| (key(*number), Lane::Bulk)).collect()
     }
 
     #[test]
@@ -232,9 +256,29 @@ mod tests {
         for _ in 0..8 {
             assert_eq!(state.leave(Duration::ZERO), Vec::new());
         }
-        assert_eq!(state.leave(Duration::ZERO), [key(16)]);
+        assert_eq!(state.leave(Duration::ZERO), bulk(&[16]));
         assert_eq!(entered(&mut state, 16..17), 1);
-        assert_eq!((state.lends(), state.waiting.len()), (SHARE, 13));
+        assert_eq!((state.lends(), state.tickets.len()), (SHARE, 13));
+    }
+
+    #[test]
+    fn who_orders_something_does_not_wait_for_a_fan_out_that_waits_already() {
+        let mut state = State::default();
+        state.late();
+        entered(&mut state, 0..SHARE + 100);
+        let order = Key::new("T", "b", "order");
+        assert!(!state.enter(&order, Lane::Urgent));
+        // One of the fan-out is changed by its user meanwhile.
+        assert!(!state.enter(&key(SHARE + 99), Lane::Urgent));
+        let mut next = || {
+            let due = state.leave(Duration::ZERO);
+            state.inside += due.len();
+            due
+        };
+        assert_eq!(next(), [(order, Lane::Urgent)]);
+        assert_eq!(next(), [(key(SHARE + 99), Lane::Urgent)]);
+        assert_eq!(next(), bulk(&[SHARE]));
+        assert_eq!(state.tickets.len(), 98, "nobody waits twice");
     }
 
     #[test]
@@ -242,8 +286,8 @@ mod tests {
         let mut state = State::default();
         state.late();
         entered(&mut state, 0..SHARE + 3);
-        assert_eq!(state.leave(Duration::ZERO), [key(8)]);
-        assert_eq!(state.leave(Duration::ZERO), [key(9), key(10)]);
+        assert_eq!(state.leave(Duration::ZERO), bulk(&[8]));
+        assert_eq!(state.leave(Duration::ZERO), bulk(&[9, 10]));
     }
 
     #[test]
@@ -262,18 +306,18 @@ mod tests {
     proptest! {
         #[test]
         fn a_slow_cluster_never_has_more_than_its_share_and_nobody_waits_while_there_is_room(
-            steps in prop::collection::vec((0..5_u8, 0..24_usize, 0..8_u64), 1..200)
+            steps in prop::collection::vec((0..5_u8, 0..24_usize, 0..8_u64, 0..3_usize), 1..200)
         ) {
             let (mut state, mut now, mut lates) = (State::default(), Duration::ZERO, 0_usize);
             let mut woken: HashSet<Key> = HashSet::new();
-            for (what, number, seconds) in steps {
+            for (what, number, seconds, lane) in steps {
                 now += Duration::from_secs(seconds);
                 let before = (state.slow, state.inside);
                 let due = match what {
                     0 => {
-                        let inside = state.enter(&key(number));
+                        let inside = state.enter(&key(number), Lane::ALL[lane]);
                         prop_assert!(!inside || !before.0 || state.inside <= SHARE);
-                        prop_assert!(inside || state.known.contains(&key(number)));
+                        prop_assert!(inside || state.tickets.contains_key(&key(number)));
                         woken.remove(&key(number));
                         Vec::new()
                     }
@@ -282,14 +326,12 @@ mod tests {
                     3 if lates > 0 => { lates -= 1; state.late_ended(now) }
                     _ => state.recover(now),
                 };
-                woken.extend(due);
-                prop_assert_eq!(state.waiting.len(), state.known.len());
-                prop_assert!(state.waiting.iter().all(|key| state.known.contains(key)));
-                prop_assert!(state.slow || state.waiting.is_empty());
+                woken.extend(due.into_iter().map(|(key, _)| key));
+                prop_assert!(state.slow || state.tickets.is_empty());
                 // Somebody is there to wake who waits, or somebody was woken for the room there is.
                 prop_assert!(
-                    state.waiting.is_empty() || state.inside > 0 || !woken.is_empty(),
-                    "{} wait for nobody", state.waiting.len()
+                    state.tickets.is_empty() || state.inside > 0 || !woken.is_empty(),
+                    "{} wait for nobody", state.tickets.len()
                 );
                 prop_assert_eq!(state.lends(), if state.slow { state.inside } else { 0 });
             }

@@ -1,14 +1,43 @@
 //! Keys that are ready: three weighted lanes, in each a ring of tenants, in each tenant first-in first-out.
 //!
 //! A key that was moved to another lane leaves its old ticket behind; such tickets are skipped when they come up.
-use super::{Lane, Tenanted, slim};
+use super::{Tenanted, slim};
 use std::collections::{HashMap, VecDeque};
+
+/// How urgent a wake-up is. No lane starves another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// A user's change, a deletion, drift.
+    Urgent,
+    /// A dependency changed.
+    Normal,
+    /// Config fan-out, first list, audit.
+    Bulk,
+}
+
+impl Lane {
+    /// Every lane, most urgent first.
+    pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
+
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The lane as a metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+            Self::Bulk => "bulk",
+        }
+    }
+}
 
 /// Passes that each lane gets in one round while all have work.
 const WEIGHTS: [u32; Lane::ALL.len()] = [8, 4, 1];
 
 #[derive(Debug)]
-pub(super) struct Lanes<K> {
+pub(crate) struct Lanes<K> {
     rings: [Ring<K>; Lane::ALL.len()],
     credit: [u32; Lane::ALL.len()],
 }
@@ -20,20 +49,22 @@ struct Ring<K> {
     keys: HashMap<String, VecDeque<(K, u64)>>,
 }
 
-impl<K: Tenanted> Lanes<K> {
-    pub(super) fn new() -> Self {
+impl<K> Default for Lanes<K> {
+    fn default() -> Self {
         Self {
             rings: [Ring::new(), Ring::new(), Ring::new()],
             credit: WEIGHTS,
         }
     }
+}
 
-    pub(super) fn push(&mut self, key: K, lane: Lane, ticket: u64) {
+impl<K: Tenanted> Lanes<K> {
+    pub(crate) fn push(&mut self, key: K, lane: Lane, ticket: u64) {
         self.rings[lane.index()].push(key, ticket);
     }
 
     /// The next key whose lane and tenant may run and whose ticket is current.
-    pub(super) fn pop(
+    pub(crate) fn pop(
         &mut self,
         lane_may: impl Fn(Lane) -> bool,
         tenant_may: impl Fn(&str) -> bool,
@@ -56,14 +87,16 @@ impl<K: Tenanted> Lanes<K> {
     }
 }
 
-impl<K: Tenanted> Ring<K> {
+impl<K> Ring<K> {
     fn new() -> Self {
         Self {
             turn: VecDeque::new(),
             keys: HashMap::new(),
         }
     }
+}
 
+impl<K: Tenanted> Ring<K> {
     fn push(&mut self, key: K, ticket: u64) {
         if let Some(keys) = self.keys.get_mut(key.tenant()) {
             keys.push_back((key, ticket));
