@@ -151,10 +151,14 @@ impl Fault {
         // Admission says no with a cause that names no field (seen on 1.36). It goes when whoever asked for it changes
         // his mind: the input is not wrong, and must be tried again.
         let refused = causes().any(|cause| cause.field.is_empty() && cause.reason.is_empty());
+        // A webhook gives any code, and 400 where it gives none (k8s.io/apiserver, ToStatusErr).
+        let webhook =
+            status.message.contains("admission webhook") && status.message.contains("denied the request");
         let (class, reason) = match status.code {
             _ if terminating => (Class::Retry, "NamespaceTerminating"),
             422 if replaced => (Class::Retry, "Conflict"),
             422 if refused => (Class::Denied, "AdmissionDenied"),
+            400..500 if webhook => (Class::Denied, "AdmissionDenied"),
             422 if causes().any(|cause| is_immutable(&cause.message)) => (Class::Invalid, IMMUTABLE),
             401 | 403 => (Class::Denied, "AccessDenied"),
             400 | 413 | 415 | 422 => (Class::Invalid, "Rejected"),
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_policy_denies_is_tried_again_while_a_wrong_field_is_not() {
+    fn what_a_policy_or_a_webhook_denies_is_tried_again_while_a_wrong_field_is_not() {
         let words = "clusterroles \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
         let denied = status(json!({
             "code": 422, "reason": "Invalid", "message": words,
@@ -244,6 +248,11 @@ mod tests {
         }));
         let fault = Fault::status("apply", &denied);
         assert_eq!((fault.class, fault.reason), (Class::Denied, "AdmissionDenied"));
+        let words = r#"admission webhook "quota.example.com" denied the request: no more of them today"#;
+        for code in [400, 403, 422] {
+            let fault = Fault::status("apply", &status(json!({"code": code, "message": words})));
+            assert_eq!((fault.class, fault.reason), (Class::Denied, "AdmissionDenied"));
+        }
         let wrong = status(json!({
             "code": 422, "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.x", "message": "no"}]}
         }));

@@ -5,7 +5,8 @@
 use crate::{Fault, children::Wave, digest::Digest};
 use std::{collections::BTreeMap, fmt, future::Future};
 
-/// More entries than this are refused: the record must fit into one object.
+/// More objects than this are refused, and more than twice as many together with those that are still to be removed: the
+/// record must fit into one object.
 pub const MAX_ENTRIES: usize = 1500;
 
 /// Which object an entry is about. Without a version: a kind may move to another one.
@@ -96,9 +97,10 @@ impl<'a, S: Store> Inventory<'a, S> {
             return Ok(());
         }
         let total = self.entries.len() + intents.len();
-        if total > MAX_ENTRIES {
+        // What is not wanted any more is removed last: new names for all are twice as many for a while.
+        if intents.len() > MAX_ENTRIES || total > 2 * MAX_ENTRIES {
             let message = format!(
-                "{total} objects are wanted, more than the {MAX_ENTRIES} that one service object may have"
+                "{total} objects are wanted or not removed yet, and one service object may have {MAX_ENTRIES}"
             );
             return Err(Fault::invalid("TooManyObjects", message));
         }

@@ -91,7 +91,7 @@ pub fn merge_conditions(
 
 /// Writes `desired` (the whole `status` that `manager` owns) to the status subresource by a forced server-side
 /// apply, if it differs from `live` (the current `status`). Returns whether a request was sent. A 404 is not an
-/// error: the object is gone.
+/// error: the object is gone. One of the same name with another UID is not written to: that is a conflict.
 ///
 /// Where several managers share a status, pass as `live` only the fields that are this manager's. Nulls and empty
 /// objects and lists count as absent.
@@ -119,6 +119,9 @@ where
     let mut metadata = json!({"name": name});
     if let Some(namespace) = object.namespace() {
         metadata["namespace"] = namespace.into();
+    }
+    if let Some(uid) = object.uid() {
+        metadata["uid"] = uid.into();
     }
     let patch = json!({
         "apiVersion": K::api_version(&()), "kind": kind, "metadata": metadata, "status": desired,

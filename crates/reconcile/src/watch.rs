@@ -12,8 +12,7 @@ use crate::{Fault, environment::chance, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
 use kube::{Api, Resource, runtime::watcher};
-pub(crate) use pace::Failures;
-use pace::paced;
+pub(crate) use pace::{Failures, paced};
 use serde::de::DeserializeOwned;
 use std::{
     collections::HashSet, fmt::Debug, hash::Hash, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc,

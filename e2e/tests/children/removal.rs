@@ -1,9 +1,17 @@
 //! What is removed, and when.
 use crate::rig::{PATIENCE, Rig};
 use anyhow::{Result, ensure};
-use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::{Api, ResourceExt};
+use k8s_openapi::{
+    api::rbac::v1::ClusterRole,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Definition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
+    runtime::{conditions::is_crd_established, wait::await_condition},
+};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn what_is_not_wanted_any_more_is_pruned_but_not_while_something_is_waited_for() -> Result<()> {
@@ -42,4 +50,89 @@ async fn a_role_stops_being_aggregated_before_it_is_removed() -> Result<()> {
     }
     ensure!(roles.get_opt(&name).await?.is_none() && rig.entries().is_empty());
     Ok(())
+}
+
+#[tokio::test]
+async fn what_is_to_be_retained_is_recorded_although_the_object_does_not_change() -> Result<()> {
+    let rig = Rig::new("retained-later").await?;
+    let one = rig.wanted(rig.config_map("x", json!({"a": "1"})));
+    let mut kept = rig.wanted(rig.config_map("z", json!({"a": "1"})));
+    rig.settle(&[one.clone(), kept.clone()]).await?;
+    kept.retain = true;
+    ensure!(rig.settle(&[one.clone(), kept]).await?.applied == 0);
+    rig.settle(std::slice::from_ref(&one)).await?;
+    ensure!(rig.config_maps().get("z").await?.labels().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_end_of_what_is_pruned_wakes_although_its_kind_is_wanted_on_another_cluster() -> Result<()> {
+    let rig = Rig::new("prune-elsewhere").await?;
+    let here = rig.wanted(rig.config_map("x", json!({"a": "1"})));
+    let there = rig.wanted_on("there", rig.config_map("y", json!({"a": "1"})));
+    rig.settle(&[here.clone(), there]).await?;
+    let held = json!({"metadata": {"finalizers": ["children.test/hold"]}});
+    rig.edit("y", "somebody", held).await?;
+    let report = rig.pass(std::slice::from_ref(&here), false).await?;
+    ensure!(report.wake.is_none() && !report.missing.is_empty(), "{report:?}");
+    // What it was woken by before.
+    while rig.woken(Duration::from_millis(500)).await.is_ok() {
+        rig.pass(std::slice::from_ref(&here), false).await?;
+    }
+    rig.edit("y", "somebody", json!({"metadata": {"finalizers": null}}))
+        .await?;
+    rig.settle(std::slice::from_ref(&here)).await?;
+    ensure!(rig.entries().len() == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_made_in_a_version_that_is_not_served_any_more_is_removed() -> Result<()> {
+    let rig = Rig::new("old-version").await?;
+    let group = format!("{}.test", rig.namespace);
+    let version = |name: &str, served: bool| {
+        let schema = json!({"openAPIV3Schema": {"type": "object"}});
+        json!({"name": name, "served": served, "storage": name == "v2", "schema": schema})
+    };
+    let versions = |old: bool| json!([version("v1", old), version("v2", true)]);
+    let name = format!("things.{group}");
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": name}, "spec": {"group": group, "scope": "Namespaced", "versions": versions(true),
+            "names": {"plural": "things", "kind": "Thing"}}});
+    let definitions = Api::<Definition>::all(rig.client.clone());
+    definitions
+        .create(&PostParams::default(), &serde_json::from_value(definition)?)
+        .await?;
+    tokio::time::timeout(
+        PATIENCE,
+        await_condition(definitions.clone(), &name, is_crd_established()),
+    )
+    .await??;
+    let metadata = json!({"name": "x", "namespace": rig.namespace});
+    let thing = json!({"apiVersion": format!("{group}/v1"), "kind": "Thing", "metadata": metadata});
+    rig.settle(&[rig.wanted(thing)]).await?;
+    let change = Patch::Merge(json!({"spec": {"versions": versions(false)}}));
+    definitions.patch(&name, &PatchParams::default(), &change).await?;
+    let end = Instant::now() + PATIENCE;
+    while serves(&rig.client, &format!("{group}/v1")).await? {
+        ensure!(Instant::now() < end, "v1 of {group} is still served");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Another process: this one knows how the kind was served.
+    let rig = rig.restarted();
+    while !rig.tear_down().await?.waiting.is_empty() {
+        rig.woken(PATIENCE).await?;
+    }
+    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&group, "v2", "Thing"), "things");
+    let things = Api::<DynamicObject>::namespaced_with(rig.client.clone(), &rig.namespace, &kind);
+    ensure!(things.get_opt("x").await?.is_none(), "it is still there");
+    definitions.delete(&name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Whether discovery names the version.
+async fn serves(client: &Client, api_version: &str) -> Result<bool> {
+    let groups = client.list_api_groups().await?.groups;
+    let mut versions = groups.iter().flat_map(|group| &group.versions);
+    Ok(versions.any(|version| version.group_version == api_version))
 }

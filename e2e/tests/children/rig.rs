@@ -42,6 +42,15 @@ impl Rig {
     pub(crate) async fn new(name: &str) -> Result<Self> {
         let client = Platform::from_env().await?.client;
         let namespace = namespace::make(&client, &format!("children-{name}")).await?;
+        Ok(Self::over(client, namespace, Record::default()))
+    }
+
+    /// As another process that knows nothing but the record.
+    pub(crate) fn restarted(self) -> Self {
+        Self::over(self.client, self.namespace, self.record)
+    }
+
+    fn over(client: Client, namespace: String, record: Record) -> Self {
         let (wake, woken) = mpsc::unbounded_channel();
         let digester = Digester::new(&*namespace, "a test");
         let selector = format!("{PROVIDER}={namespace}");
@@ -53,14 +62,14 @@ impl Rig {
                 let _ = wake.send(key.clone());
             },
         );
-        Ok(Self {
+        Self {
             client,
             manager: namespace.clone(),
             namespace,
             engine: Engine::new(children),
             woken: tokio::sync::Mutex::new(woken),
-            record: Record::default(),
-        })
+            record,
+        }
     }
 
     pub(crate) fn config_maps(&self) -> Api<ConfigMap> {
@@ -84,16 +93,21 @@ impl Rig {
     }
 
     fn clusters(&self) -> BTreeMap<String, Cluster> {
-        let cluster = Cluster {
+        let cluster = |connection| Cluster {
             client: self.client.clone(),
             identity: "platform".to_owned(),
-            connection: 1,
+            connection,
         };
-        BTreeMap::from([("here".to_owned(), cluster)])
+        BTreeMap::from([("here".to_owned(), cluster(1)), ("there".to_owned(), cluster(2))])
     }
 
     pub(crate) fn wanted(&self, object: Value) -> Wanted {
-        let mut wanted = Wanted::new("here", object);
+        self.wanted_on("here", object)
+    }
+
+    /// `here` or `there`, which is the same API server over another connection.
+    pub(crate) fn wanted_on(&self, cluster: &str, object: Value) -> Wanted {
+        let mut wanted = Wanted::new(cluster, object);
         wanted.normalize().unwrap();
         wanted.label(PROVIDER, &self.namespace);
         wanted.label(OWNER, "me");

@@ -16,7 +16,7 @@ use crate::{
     apply::Mark,
     digest::{Digest, Digester},
     fault::Class,
-    inventory::{Id, Inventory, Store},
+    inventory::{Entry, Id, Inventory, Store},
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -249,7 +249,7 @@ impl Engine {
         let prunable = inventory
             .entries()
             .keys()
-            .any(|id| !order.wanted.iter().any(|wanted| wanted.kind() == id.kind));
+            .any(|id| !order.wanted.iter().any(|wanted| wanted.is_beside(id)));
         if !prunable {
             let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
             let needed = needed.iter().map(|(_, lease)| lease.clone()).collect();
@@ -319,6 +319,13 @@ impl Engine {
                 let Some(entry) = inventory.entries().get(&candidate.id).cloned() else {
                     continue;
                 };
+                // How it is to be removed one day may change while the object itself does not.
+                let entry = Entry {
+                    wave,
+                    orphan: candidate.wanted.retain,
+                    ..entry
+                };
+                inventory.record(entry.clone());
                 let action = plan::decide(candidate, hash, Some(&entry), scene.order.now);
                 let nowhere = ending.contains(&(&*candidate.id.cluster, &*candidate.id.namespace));
                 let writes = !matches!(action, Action::Nothing | Action::Await | Action::Report);

@@ -99,6 +99,26 @@ impl Kinds {
             .insert(slot, found.clone());
         Ok(Some(found))
     }
+
+    /// How `kind` of `group` is served in any version: what was made in a version that is not served any more is still
+    /// there, in all others. Looked up each time.
+    pub(super) async fn in_any_version(
+        client: &kube::Client,
+        group: &str,
+        kind: &str,
+    ) -> Result<Option<Kind>, Fault> {
+        if group.is_empty() {
+            return Ok(None);
+        }
+        match discovery::group(client, group).await {
+            Ok(found) => Ok(found.recommended_kind(kind).map(|(resource, it)| Kind {
+                resource,
+                namespaced: it.scope == Scope::Namespaced,
+            })),
+            Err(kube::Error::Discovery(_)) => Ok(None),
+            Err(error) => Err(Fault::api(format!("look up kind {kind} of {group}"), &error)),
+        }
+    }
 }
 
 fn built_in(gvk: &GroupVersionKind) -> Option<Kind> {

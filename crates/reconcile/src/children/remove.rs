@@ -4,6 +4,7 @@
 //! never deleted.
 use super::{
     converge::{CONCURRENCY, Engine},
+    kinds::{Kind, Kinds},
     kstatus::holders,
     observe::held_by,
     wanted::Wave,
@@ -140,16 +141,7 @@ impl Engine {
         entry: &Entry,
         unwatched: &mut bool,
     ) -> Result<Removal, Fault> {
-        let kind = self
-            .kinds()
-            .resolve(
-                &cluster.client,
-                &cluster.identity,
-                &entry.api_version(),
-                &entry.id.kind,
-            )
-            .await?;
-        let Some(kind) = kind else {
+        let Some(kind) = self.kind_of(cluster, entry).await? else {
             return gone_with_its_kind(cluster, entry).await;
         };
         let lease = self.lease(key, cluster, &kind, Scope::Marked);
@@ -175,6 +167,17 @@ impl Engine {
 }
 
 impl Engine {
+    /// How the kind of what was recorded is served now, in the version that was recorded if that still is.
+    async fn kind_of(&self, cluster: &Cluster, entry: &Entry) -> Result<Option<Kind>, Fault> {
+        let (client, identity) = (&cluster.client, &cluster.identity);
+        let Id { group, kind, .. } = &entry.id;
+        let recorded = entry.api_version();
+        match self.kinds().resolve(client, identity, &recorded, kind).await? {
+            Some(recorded) => Ok(Some(recorded)),
+            None => Kinds::in_any_version(client, group, kind).await,
+        }
+    }
+
     /// Takes the finalizers off an object of ours that is being deleted: by force, when nobody is left to do what they
     /// stand for. Returns what was done.
     pub async fn strip_finalizers(
@@ -183,15 +186,12 @@ impl Engine {
         mark: &Mark,
         entry: &Entry,
     ) -> Result<Option<String>, Fault> {
-        let (identity, client) = (&cluster.identity, &cluster.client);
-        let kind = self
-            .kinds()
-            .resolve(client, identity, &entry.api_version(), &entry.id.kind)
-            .await?;
-        let Some(kind) = kind else { return Ok(None) };
+        let Some(kind) = self.kind_of(cluster, entry).await? else {
+            return Ok(None);
+        };
         let address = entry.id.at(&kind);
         let target = Target {
-            client,
+            client: &cluster.client,
             address: &address,
             manager: self.manager(),
             mark,

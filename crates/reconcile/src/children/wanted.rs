@@ -188,6 +188,12 @@ impl Wanted {
         }
     }
 
+    /// Whether both are of one kind on one cluster: one watch shows both.
+    pub(super) fn is_beside(&self, id: &Id) -> bool {
+        let group = self.api_version().split_once('/').map_or("", |(group, _)| group);
+        self.cluster == id.cluster && self.kind() == id.kind && group == id.group
+    }
+
     /// The version of its kind.
     pub(crate) fn version(&self) -> &str {
         self.api_version().rsplit('/').next().unwrap_or_default()

@@ -20,7 +20,7 @@ use crate::{
     environment::chance,
     fault::chain,
     metrics::WatchMetrics,
-    watch::{Failures, needs_new_list},
+    watch::{Failures, needs_new_list, paced},
 };
 use futures::StreamExt;
 use kube::{
@@ -230,12 +230,13 @@ impl Drop for Lease {
 
 /// The task of one watch.
 async fn run(shared: Arc<Shared>, client: kube::Client, watch: Arc<Watch>) {
+    let api: Api<Body> = Api::all_with(paced(client), &watch.id.kind.resource);
     let mut leases = watch.leases.subscribe();
     let metrics = WatchMetrics::new(&watch.id.kind.resource.kind);
     let mut outage = Outage::default();
     loop {
         tokio::select! {
-            () = follow_stream(&shared, &client, &watch, &metrics, &mut outage) => {}
+            () = follow_stream(&shared, &api, &watch, &metrics, &mut outage) => {}
             () = tokio::time::sleep(AUDIT.mul_f64(0.75 + 0.5 * chance())) => {}
             () = unused_for(&mut leases, shared.linger) => {}
         }
@@ -287,20 +288,19 @@ impl Outage {
 
 async fn follow_stream(
     shared: &Shared,
-    client: &kube::Client,
+    api: &Api<Body>,
     watch: &Watch,
     metrics: &WatchMetrics,
     outage: &mut Outage,
 ) {
     let id = &watch.id;
-    let api: Api<Body> = Api::all_with(client.clone(), &id.kind.resource);
     let mut config = watcher::Config::default()
         .page_size(PAGE)
         .timeout(crate::watch::RENEWAL);
     if id.scope == Scope::Marked {
         config = config.labels(&shared.selector);
     }
-    let mut stream = watcher::watcher(api, config).boxed();
+    let mut stream = watcher::watcher(api.clone(), config).boxed();
     while let Some(event) = stream.next().await {
         let (woken, lane) = match event {
             Ok(event) => {
@@ -343,7 +343,46 @@ async fn follow_stream(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::children::Kinds;
+    use http::{Request, Response};
+    use kube::{Client, client::Body as Bytes};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Known to kube's watcher as the end of a watch, after which it opens the next one by itself.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_ends_every_watch_at_once_is_asked_ever_more_slowly() {
+        let asked = Arc::<AtomicUsize>::default();
+        let count = asked.clone();
+        let server = tower::service_fn(move |request: Request<Bytes>| {
+            let watches = request.uri().query().unwrap_or_default().contains("watch=true");
+            let nth = count.fetch_add(usize::from(watches), Ordering::Relaxed);
+            async move {
+                // A client without a pause would never let the time pass.
+                if nth > 1000 {
+                    std::future::pending::<()>().await;
+                }
+                let list = r#"{"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}"#;
+                let answer = if watches { "" } else { list };
+                Ok::<_, std::convert::Infallible>(Response::new(Bytes::from(answer.as_bytes().to_vec())))
+            }
+        });
+        let client = Client::new(server, "default");
+        let digester = Digester::new("m", "k");
+        let children = Children::new(digester, "a=b".into(), Duration::from_secs(1), |_, _| {});
+        let kind = Kinds::default().resolve(&client, "", "v1", "ConfigMap").await;
+        let cluster = Cluster {
+            client,
+            identity: String::new(),
+            connection: 1,
+        };
+        let key = Arc::new(Key::new("X", "a", "x"));
+        let _lease = children.lease(&cluster, &kind.unwrap().unwrap(), Scope::Marked, &key);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((2..40).contains(&asked), "{asked} times in a minute");
+    }
 
     #[test]
     fn an_outage_that_lasts_is_told_once_and_the_next_one_again() {

@@ -72,7 +72,7 @@ impl Pace {
 }
 
 /// The same client, for one watcher.
-pub(super) fn paced(client: Client) -> Client {
+pub(crate) fn paced(client: Client) -> Client {
     let pace = Arc::new(Mutex::new(Pace::default()));
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
