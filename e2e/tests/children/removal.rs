@@ -81,6 +81,7 @@ async fn the_end_of_what_is_pruned_wakes_although_its_kind_is_wanted_on_another_
     }
     rig.edit("y", "somebody", json!({"metadata": {"finalizers": null}}))
         .await?;
+    rig.woken(PATIENCE).await?;
     rig.settle(std::slice::from_ref(&here)).await?;
     ensure!(rig.entries().len() == 1);
     Ok(())
