@@ -7,6 +7,7 @@ mod plan;
 mod verify;
 
 use std::{
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -43,10 +44,12 @@ fn main() -> ExitCode {
 
 fn demo(options: &[String]) -> Result<(), String> {
     if !options.iter().any(|o| o == "--help" || o == "-h") {
-        plan::announce("demo")?;
+        plan::announce("demo", true)?;
     }
     build()?;
-    run(Command::new(openmcp()).arg("demo").args(options))
+    // In place of this program, so that a shell, or whatever began it, waits until Ctrl-C has cleaned up.
+    let failed = Command::new(openmcp()).arg("demo").args(options).exec();
+    Err(format!("{} did not start: {failed}", openmcp().display()))
 }
 
 /// Builds every binary that the platform runs.
@@ -79,7 +82,7 @@ fn openmcp() -> PathBuf {
     target().join("openmcp")
 }
 
-/// Runs a command with this terminal. Ctrl-C reaches the child too: it cleans up, and its exit code is ours.
+/// Runs a command with this terminal, whose Ctrl-C ends both.
 fn run(command: &mut Command) -> Result<(), String> {
     let shown = format!("{command:?}").replace('"', "");
     let status = command

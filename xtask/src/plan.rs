@@ -1,6 +1,7 @@
 //! What has to be built, and about how long it takes: said before anything starts.
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -13,8 +14,28 @@ struct Part {
     present: bool,
 }
 
+/// What neither cargo nor we can make, looked for before minutes of building. `sandbox`: a platform is to be started.
+fn prerequisites(sandbox: bool) -> Result<(), String> {
+    if output("make", &["--version"]).is_none() {
+        return Err("make is not installed, and a dependency (jemalloc) is built with it.\nInstall it with your package \
+                    manager: `apt-get install make`, `dnf install make`."
+            .to_owned());
+    }
+    // Root's is installed on the way.
+    let root = output("id", &["-u"]).is_some_and(|id| id.trim() == "0");
+    if sandbox && !root && output("bwrap", &["--version"]).is_none() {
+        return Err(
+            "bubblewrap (bwrap) is not installed, and the platform's pods run in it.\nInstall it with your \
+                    package manager: `sudo apt-get install bubblewrap`, `sudo dnf install bubblewrap`."
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
 /// Prints what is going to be built; fails if a tool that it needs is missing.
-pub(crate) fn announce(command: &str) -> Result<(), String> {
+pub(crate) fn announce(command: &str, sandbox: bool) -> Result<(), String> {
+    prerequisites(sandbox)?;
     let parts = parts();
     let missing: Vec<&Part> = parts.iter().filter(|part| !part.present).collect();
     if missing.is_empty() {
@@ -31,9 +52,18 @@ pub(crate) fn announce(command: &str) -> Result<(), String> {
         );
     }
     let download = env::var_os("OPENMCP_ASSETS_URL").is_some_and(|url| !url.is_empty());
-    if missing.iter().any(|part| part.from.starts_with("Go")) && !download && !answers("go", "version") {
+    let go = output("go", &["version"]);
+    let too_old = go
+        .as_deref()
+        .and_then(go_minor)
+        .is_some_and(|minor| minor < GO_MINOR);
+    if missing.iter().any(|part| part.from.starts_with("Go")) && !download && (go.is_none() || too_old) {
+        let trouble = match &go {
+            Some(version) => format!("{} is too old", version.trim()),
+            None => "Go is not installed".to_owned(),
+        };
         return Err(format!(
-            "Go is not installed, and {} is not in {}.\nInstall Go 1.26 or newer, or name a folder with the \
+            "{trouble}, and {} is not in {}.\nInstall Go 1.{GO_MINOR} or newer, or name a folder with the \
              binaries in OPENMCP_ASSETS, or a web folder with a release in OPENMCP_ASSETS_URL.",
             missing
                 .iter()
@@ -76,14 +106,29 @@ fn parts() -> Vec<Part> {
     ]
 }
 
-/// Whether a Go-built binary is in a folder given by the environment or in the cache.
+/// Whether a Go-built binary is in a folder given by the environment or in the cache, as `openmcp` will decide it:
+/// kubebuilder's are used only when their minor version is ours, and kro not without its definitions.
 fn has(folder: &str, name: &str) -> bool {
-    ["OPENMCP_ASSETS", "KUBEBUILDER_ASSETS"]
-        .iter()
-        .filter_map(env::var_os)
-        .map(|given| Path::new(&given).join(name))
-        .chain([assets().join(folder).join(name)])
-        .any(|path| path.exists())
+    if name == "kro" && !assets().join(folder).join("crds").is_dir() {
+        return false;
+    }
+    let given = |variable| env::var_os(variable).map(|given| Path::new(&given).join(name));
+    let minor = folder
+        .rsplit_once(['v', '.'])
+        .map_or(folder, |(minor, _patch)| minor)
+        .trim_start_matches(|c: char| !c.is_ascii_digit());
+    let arguments: &[&str] = match name {
+        "kubectl" => &["version", "--client"],
+        _ => &["--version"],
+    };
+    let fits = |path: &PathBuf| {
+        output(path, arguments).is_some_and(|version| version.contains(&format!("{minor}.")))
+    };
+    given("OPENMCP_ASSETS").is_some_and(|path| path.exists())
+        || given("KUBEBUILDER_ASSETS")
+            .filter(|path| path.exists())
+            .is_some_and(|path| fits(&path))
+        || assets().join(folder).join(name).exists()
 }
 
 /// `$OPENMCP_CACHE/assets`, else under `$XDG_CACHE_HOME/openmcp`, else `~/.cache/openmcp`.
@@ -99,11 +144,37 @@ pub(crate) fn assets() -> PathBuf {
         .join("assets")
 }
 
-fn answers(program: &str, argument: &str) -> bool {
-    Command::new(program)
-        .arg(argument)
-        .stdout(Stdio::null())
+/// What a program prints; `None` if it is not there or fails.
+fn output(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
         .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The oldest Go 1 that builds Kubernetes.
+const GO_MINOR: u32 = 26;
+
+/// 26 of `go version go1.26.1 linux/amd64`.
+fn go_minor(version: &str) -> Option<u32> {
+    let number = version.split_whitespace().nth(2)?.strip_prefix("go1.")?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minor_version_of_go_is_read_from_what_it_prints() {
+        assert_eq!(go_minor("go version go1.26.1 linux/amd64"), Some(26));
+        assert_eq!(go_minor("go version go1.27rc1 linux/arm64"), Some(27));
+        assert_eq!(go_minor("go version devel"), None);
+    }
 }

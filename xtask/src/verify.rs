@@ -17,7 +17,7 @@ pub(crate) fn run_verify(options: &[String]) -> Result<(), String> {
 }
 
 fn every_test(quick: bool) -> Result<(), String> {
-    plan::announce("verify")?;
+    plan::announce("verify", !quick)?;
     run(cargo().args(["test", "--workspace"]))?;
     if quick {
         return Ok(());
@@ -77,6 +77,11 @@ impl Platform {
         // What an earlier verification left behind when it was killed.
         run(Command::new(openmcp()).args(["dev", "down", "--name", PLATFORM]))?;
         let platform = Self;
+        println!(
+            "The suites' platform is {PLATFORM:?}. Interrupted, it stays: `{} dev down --name {PLATFORM}` ends it, and so does \
+             the next `cargo verify`.",
+            openmcp().display()
+        );
         if let Err(error) = run(Command::new(openmcp()).args(["dev", "up", "--with-kro", "--name", PLATFORM]))
         {
             platform.down()?;
