@@ -9,7 +9,7 @@ mod story;
 use crate::{
     assets::{Assets, Tool},
     console::this_program,
-    dev,
+    dev, openmcp,
     state::{Home, Platform, parse_name, private_folder},
 };
 use anyhow::{Context, bail};
@@ -74,7 +74,11 @@ async fn tell(home: &Home, demo: &Demo, folder: &Path) -> anyhow::Result<()> {
     let stage = Stage::new(kubectl, folder.to_owned());
     let people_folder = platform.path("people");
     private_folder(&people_folder)?;
-    let people = People::new(platform.kubeconfig_path("platform-owner"), &people_folder);
+    let people = People::new(
+        platform.kubeconfig_path("platform-owner"),
+        openmcp::onboarding_kubeconfig(&platform).await?,
+        &people_folder,
+    );
     story::provider(&stage, &people, &assets.kro_crds()).await?;
     story::tenants(&stage, &people).await?;
     story::order(&stage, &people).await?;

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// The people of the story. The platform owner is there from the start, the others are admitted in it.
 pub(super) struct People {
     pub(super) owner: Person,
+    /// The platform owner again, on the onboarding cluster.
+    pub(super) on_onboarding: Person,
     pub(super) tenant_a: Person,
     pub(super) tenant_b: Person,
     /// Tenant a again, on its own control plane.
@@ -23,7 +25,7 @@ pub(super) struct People {
 }
 
 impl People {
-    pub(super) fn new(owner: PathBuf, folder: &Path) -> Self {
+    pub(super) fn new(owner: PathBuf, onboarding: PathBuf, folder: &Path) -> Self {
         let person = |name, file: &str| Person {
             name,
             kubeconfig: folder.join(file),
@@ -32,6 +34,10 @@ impl People {
             owner: Person {
                 name: "platform owner",
                 kubeconfig: owner,
+            },
+            on_onboarding: Person {
+                name: "onboarding",
+                kubeconfig: onboarding,
             },
             tenant_a: person("tenant a", "tenant-a.yaml"),
             tenant_b: person("tenant b", "tenant-b.yaml"),
@@ -306,6 +312,8 @@ pub(super) async fn departure(stage: &Stage, people: &People) -> Result<()> {
     ] {
         nothing(stage, owner, kinds).await?;
     }
+    let kinds = "customresourcedefinitions,clusterroles,clusterrolebindings,controlplanes";
+    nothing(stage, &people.on_onboarding, kinds).await?;
     Ok(())
 }
 
