@@ -13,7 +13,9 @@ use kube::{
 use openmcp_e2e::{
     Platform, Tenant,
     kinds::{self, api},
-    kro, people, wait,
+    kro, people,
+    service::edit,
+    wait,
 };
 use serde_json::{Value, json};
 use std::{
@@ -79,6 +81,64 @@ fn entry(inventory: &Value) -> Option<&Value> {
         .find(|entry| entry["kind"] == "ServiceAccount")
         .map(|entry| &entry["uid"])
         .filter(|uid| uid.is_string())
+}
+
+/// Known fault 1. No pod may run beside its Cluster: what ended stays dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_whose_api_server_is_dead_says_what_helps_and_can_be_deleted() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("dead").await?;
+    tenant.control_plane("dead").await?;
+    tenant.order_kro("dead", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "dead", "Ready").await?;
+    let request = own(&platform, &kinds::cluster_request(), "dead").await?;
+    let at = &request.data["status"]["cluster"];
+    let (namespace, name) = (text(&at["namespace"]), text(&at["name"]));
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "dead", "namespace": namespace},
+        "spec": {"hard": {"pods": "0"}},
+    });
+    people::apply(&platform.client, &kinds::resource_quota(), quota).await?;
+    let quotas = api(&platform.client, &kinds::resource_quota(), namespace);
+    wait::until(&quotas, "dead", "counted", |live| {
+        live.is_some_and(|live| live["status"]["used"]["pods"].is_string())
+    })
+    .await?;
+    let pods = api(&platform.client, &kinds::pod(), namespace);
+    for pod in pods.list(&ListParams::default()).await?.items {
+        let pod = pod.name_any();
+        if pod.starts_with(&format!("{name}-control-plane-")) {
+            pods.delete(&pod, &DeleteParams::default()).await?;
+            wait::gone(&pods, &pod).await?;
+        }
+    }
+
+    // The platform owner gives up what is on it.
+    let inventories = api(&platform.client, &kinds::inventory(), namespace);
+    let force = json!({"metadata": {"annotations": {"runtime.openmcp.cloud/deletion-policy": "Force"}}});
+    edit(&inventories, "kro--kro--dead", "the-owner", force).await?;
+    kros.delete("dead", &DeleteParams::default()).await?;
+    wait::condition(
+        &api(&platform.client, &kinds::access_request(), namespace),
+        "kro--dead--mcp",
+        "Ready",
+        "False",
+        "repair the cluster, or delete the Cluster object",
+    )
+    .await?;
+    let clusters = api(&platform.client, &kinds::cluster(), namespace);
+    clusters.delete(name, &DeleteParams::default()).await?;
+    wait::gone(&kros, "dead").await?;
+    tenant.leave("dead").await?;
+    wait::gone(&clusters, name).await?;
+    let receipts = api(&platform.client, &kinds::inventory(), people::SYSTEM);
+    let forced = ListParams::default().labels("runtime.openmcp.cloud/receipt=Force");
+    receipts
+        .delete_collection(&DeleteParams::default(), &forced)
+        .await?;
+    Ok(())
 }
 
 /// Known fault 21.
@@ -315,7 +375,6 @@ async fn own(platform: &Platform, kind: &kube::api::ApiResource, name: &str) -> 
     found.with_context(|| format!("no {} {name}", kind.kind))
 }
 
-/// Deletes a service object and its ControlPlane, as far as they are there, and waits for both.
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

@@ -23,10 +23,14 @@ use openmcp_reconcile::{
     Fault, Key, Outcome, Reconciler,
     apply::{Deletion, Mark},
     events::Note,
+    fault::Class,
     status::apply_status,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Said of a deleted request whose target does not answer.
+const ADVICE: &str = "What was made there for this access must be removed first: repair the cluster, or delete the Cluster object: what is on it goes with it";
 
 /// Reconciles the AccessRequests that are labelled as this provider's.
 pub(crate) struct AccessReconciler {
@@ -134,27 +138,29 @@ impl AccessReconciler {
             return Ok(None);
         }
         let left = match self.resolve(request).await? {
-            Resolved::Connected(target) => delete::on_target(request, &target, &self.cx.provider)
-                .await
-                .map(|()| None)?,
+            Resolved::Connected(target) => {
+                match delete::on_target(request, &target, &self.cx.provider).await {
+                    Ok(()) => None,
+                    // Tried, so that it ends at once; but nobody waits for a cluster that is on its way out.
+                    Err(fault) if self.is_ending(request) => Some(format!(
+                        "{}; what is there goes with the Cluster, which is being deleted",
+                        fault.message
+                    )),
+                    Err(fault) => return Err(advised(fault)),
+                }
+            }
             Resolved::Gone { message } => Some(message),
             Resolved::Waiting { .. } if !self.was_granted(request) => {
                 Some("access was never granted".to_owned())
             }
             Resolved::Waiting { reason, message } => {
-                let message = format!(
-                    "{message}. What was made there for this access must be removed first: repair the cluster, or delete the Cluster object"
-                );
+                let message = format!("{message}. {ADVICE}");
                 return Ok(settled(Verdict::waiting(reason, message)));
             }
         };
         if let Some(why) = left {
-            self.publish(
-                request,
-                false,
-                "TargetSkipped",
-                format!("nothing was removed from the cluster: {why}"),
-            );
+            let note = format!("the cluster was left as it is: {why}");
+            self.publish(request, false, "TargetSkipped", note);
         }
         delete::secret(&self.cx.client, request).await?;
         finalizer::remove(&self.api(request), request).await?;
@@ -336,6 +342,14 @@ fn settled(verdict: Verdict) -> Option<Step> {
         verdict,
         outcome: Outcome::Settled,
     })
+}
+
+/// What helps where the target does not answer.
+fn advised(mut fault: Fault) -> Fault {
+    if fault.class == Class::Unreachable {
+        fault.message = format!("{}. {ADVICE}", fault.message);
+    }
+    fault
 }
 
 /// Creates the namespace if it is missing.

@@ -35,11 +35,7 @@ pub(super) enum Resolved {
 impl AccessReconciler {
     /// Finds the target and connects to it. Sends nothing to it.
     pub(super) async fn resolve(&self, request: &AccessRequest) -> Result<Resolved, Fault> {
-        if request
-            .labels()
-            .get(labels::PROFILE)
-            .is_some_and(|profile| profile == PROFILE_HOST)
-        {
+        if leads_to_platform(request) {
             // The platform itself is always there, whatever became of the Cluster object.
             let target = self.targets.get(HOST_TARGET, "").unwrap_or_else(|| {
                 self.targets
@@ -125,6 +121,15 @@ impl AccessReconciler {
         )))
     }
 
+    /// Whether the target is a cluster that is being deleted; the platform itself is none of them.
+    pub(super) fn is_ending(&self, request: &AccessRequest) -> bool {
+        let cluster = request.spec.cluster_ref.as_ref().and_then(|reference| {
+            let clusters = &self.cx.stores.clusters;
+            clusters.get(&reference.namespace, &reference.name)
+        });
+        !leads_to_platform(request) && cluster.is_some_and(|it| it.metadata.deletion_timestamp.is_some())
+    }
+
     /// Absence from a store is no proof.
     async fn confirm_gone(&self, reference: &ObjectReference) -> Result<Resolved, Fault> {
         let api: Api<Cluster> = Api::namespaced(self.cx.client.clone(), &reference.namespace);
@@ -141,4 +146,9 @@ impl AccessReconciler {
             },
         )
     }
+}
+
+fn leads_to_platform(request: &AccessRequest) -> bool {
+    let profile = request.labels().get(labels::PROFILE);
+    profile.is_some_and(|profile| profile == PROFILE_HOST)
 }
