@@ -61,6 +61,8 @@ kinds! {
     deployment = "apps", "v1", "Deployment", "deployments";
     /// Job.
     job = "batch", "v1", "Job", "jobs";
+    /// Lease.
+    lease = "coordination.k8s.io", "v1", "Lease", "leases";
     /// ClusterRole.
     cluster_role = "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles";
     /// CustomResourceDefinition.

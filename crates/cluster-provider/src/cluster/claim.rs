@@ -4,8 +4,8 @@ use super::{address::Range, desired::Owner};
 use crate::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, MANAGER};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
-    Api, Client,
-    api::{DeleteParams, PostParams, Preconditions},
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
 use openmcp_reconcile::Fault;
 use serde_json::json;
@@ -71,34 +71,41 @@ async fn try_claim(
     }
 }
 
-/// Gives the address back, if `owner` holds it.
+/// Gives back what `owner` holds. A claim may not have been recorded, and what lost its mark is found by its name.
 pub(crate) async fn release(
     client: &Client,
     namespace: &str,
     owner: &Owner,
-    address: Ipv4Addr,
+    recorded: Option<Ipv4Addr>,
 ) -> Result<(), Fault> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let name = lease_name(address);
-    let live = leases
-        .get_opt(&name)
-        .await
-        .map_err(|error| Fault::api(format!("read Lease {name}"), &error))?;
-    let Some(lease) = live.filter(|lease| holder(lease) == Some(&owner.uid)) else {
-        return Ok(());
-    };
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: lease.metadata.uid,
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match leases.delete(&name, &params).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(Fault::api(format!("release Lease {name}"), &error)),
+    let marked = ListParams::default().labels(&format!("{LABEL_CLUSTER}={}", owner.uid));
+    let failed = |error| Fault::api(format!("look for the address of Cluster {}", owner.name), &error);
+    let mut found = leases.list(&marked).await.map_err(failed)?.items;
+    if let Some(name) = recorded.map(lease_name)
+        && !found.iter().any(|lease| lease.name_any() == name)
+    {
+        found.extend(leases.get_opt(&name).await.map_err(failed)?);
     }
+    for lease in found {
+        if holder(&lease) != Some(&owner.uid) {
+            continue;
+        }
+        let name = lease.name_any();
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: lease.metadata.uid,
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match leases.delete(&name, &params).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(Fault::api(format!("release Lease {name}"), &error)),
+        }
+    }
+    Ok(())
 }
 
 fn holder(lease: &Lease) -> Option<&String> {

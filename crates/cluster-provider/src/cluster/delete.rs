@@ -52,19 +52,25 @@ pub(super) async fn delete(cx: &Context, targets: &Targets, cluster: &Cluster) -
     }
     if cluster.spec.profile == PROFILE_HOSTED {
         let record = Record::of(cluster);
-        // The address is recorded before anything is made: without it there is nothing to remove.
-        if let Some(address) = record.address {
-            targets.forget(&cluster.uid().unwrap_or_default());
-            if let Some(waiting) = dismantle(cx, cluster, address).await? {
-                return Ok(Step::report(Report::not_ready(
-                    phase::TERMINATING,
-                    "Dismantling",
-                    waiting,
-                    record,
-                )));
-            }
+        let Some(address) = record.address else {
+            // It is recorded before anything is made: without it there is at most its claim.
+            claim::release(&cx.client, &cx.namespace, &owner(cluster), None).await?;
+            return drop_finalizer(cx, cluster).await;
+        };
+        targets.forget(&cluster.uid().unwrap_or_default());
+        if let Some(waiting) = dismantle(cx, cluster, address).await? {
+            return Ok(Step::report(Report::not_ready(
+                phase::TERMINATING,
+                "Dismantling",
+                waiting,
+                record,
+            )));
         }
     }
+    drop_finalizer(cx, cluster).await
+}
+
+async fn drop_finalizer(cx: &Context, cluster: &Cluster) -> Result<Step, Fault> {
     let api: Api<Cluster> = Api::namespaced(cx.client.clone(), &cluster.namespace().unwrap_or_default());
     finalizer::remove(&api, cluster).await?;
     Ok(Step::Done)
@@ -127,7 +133,7 @@ async fn dismantle(cx: &Context, cluster: &Cluster, address: Ipv4Addr) -> Result
     if let Some(waiting) = remove::<Secret>(cx, &owner, PropagationPolicy::Background).await? {
         return Err(Fault::retry("Dismantling", waiting));
     }
-    claim::release(&cx.client, &cx.namespace, &owner, address).await?;
+    claim::release(&cx.client, &cx.namespace, &owner, Some(address)).await?;
     tracing::info!(
         cluster = owner.name,
         keys = emptied.deleted,

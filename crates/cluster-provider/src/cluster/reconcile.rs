@@ -1,7 +1,7 @@
 //! The controller of Clusters: finalizer → address → Secret → Deployment → what the pods say → status.
 //!
 //! Every step can be repeated; a crash between any two loses nothing. The order matters once: an address is claimed and
-//! recorded before anything uses it, and a Cluster without a recorded address has nothing that must be removed.
+//! recorded before anything uses it: of a Cluster without a recorded address there is at most the claim.
 use super::{
     address::Range,
     claim,
