@@ -6,6 +6,7 @@ mod decode;
 mod pace;
 mod store;
 
+pub use decode::Broken;
 pub use store::{Place, Store, Undecodable};
 
 use crate::{Fault, environment::chance, metrics::WatchMetrics, process};
@@ -130,17 +131,18 @@ where
         api,
         config,
         shutdown,
-        |object| object,
+        Result::ok,
         on_change,
     )
 }
 
-/// [`watch`], which keeps of each object only what `reduce` makes of it: for kinds of which there are many.
+/// [`watch`], which keeps of each object only what `reduce` makes of it: for kinds of which there are many. It is asked
+/// about objects that cannot be decoded, too; where it answers `None`, what was known before stays known.
 pub fn watch_reduced<K, P>(
     api: Api<K>,
     config: watcher::Config,
     shutdown: CancellationToken,
-    reduce: impl Fn(K) -> P + Send + 'static,
+    reduce: impl Fn(Result<K, Broken>) -> Option<P> + Send + 'static,
     on_change: impl FnMut(Change<P>) + Send + 'static,
 ) -> Store<P>
 where
@@ -148,16 +150,8 @@ where
     K::DynamicType: Default + Eq + Hash + Clone,
     P: Send + Sync + 'static,
 {
-    let cluster = "root cluster".to_owned();
-    start(
-        cluster,
-        &K::DynamicType::default(),
-        api,
-        config,
-        shutdown,
-        reduce,
-        on_change,
-    )
+    let (cluster, dyntype) = ("root cluster".to_owned(), K::DynamicType::default());
+    start(cluster, &dyntype, api, config, shutdown, reduce, on_change)
 }
 
 fn start<K, P>(
@@ -166,7 +160,7 @@ fn start<K, P>(
     api: Api<K>,
     config: watcher::Config,
     shutdown: CancellationToken,
-    reduce: impl Fn(K) -> P + Send + 'static,
+    reduce: impl Fn(Result<K, Broken>) -> Option<P> + Send + 'static,
     on_change: impl FnMut(Change<P>) + Send + 'static,
 ) -> Store<P>
 where
@@ -204,7 +198,7 @@ impl<K, P, R, F> Watch<K, P, R, F>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     P: Send + Sync + 'static,
-    R: Fn(K) -> P + Send,
+    R: Fn(Result<K, Broken>) -> Option<P> + Send,
     F: FnMut(Change<P>) + Send,
 {
     fn new(cluster: String, kind: String, store: Store<P>, reduce: R, on_change: F) -> Self {
@@ -282,51 +276,56 @@ where
     }
 
     fn applied(&mut self, object: Decoded<K>) {
-        let at = Place::of(object.meta());
-        match object.0 {
-            Ok(mut object) => {
-                object.meta_mut().managed_fields = None;
-                let (version, first) = (Version::of(object.meta()), !self.store.is_synced());
-                let object = Arc::new((self.reduce)(object));
-                let held = Held {
-                    version,
-                    object: object.clone(),
-                };
-                match self.store.insert(at.clone(), held) {
-                    Some(old) if old.version == version => {}
-                    Some(old) if old.version.is_other_object(&version) => {
-                        self.report(Change::Deleted {
-                            at: at.clone(),
-                            object: old.object,
-                        });
-                        self.report(Change::Applied {
-                            at,
-                            object,
-                            old: None,
-                            first,
-                        });
-                    }
-                    old => {
-                        let old = old.map(|old| old.object);
-                        self.report(Change::Applied {
-                            at,
-                            object,
-                            old,
-                            first,
-                        });
-                    }
-                }
+        let (at, version) = (Place::of(object.meta()), Version::of(object.meta()));
+        let error = object.0.as_ref().err().map(|broken| broken.error.clone());
+        let decoded = object.0.map(|mut object| {
+            object.meta_mut().managed_fields = None;
+            object
+        });
+        if let Some(object) = (self.reduce)(decoded) {
+            self.store_applied(at.clone(), version, Arc::new(object));
+        }
+        if let Some(error) = error {
+            self.metrics.undecodable();
+            tracing::warn!(
+                cluster = self.cluster,
+                kind = self.kind,
+                object = %at,
+                "an object that cannot be decoded: nothing is done by what it says: {error}"
+            );
+            self.store.set_undecodable(at, error);
+        }
+    }
+
+    fn store_applied(&mut self, at: Place, version: Version, object: Arc<P>) {
+        let first = !self.store.is_synced();
+        let held = Held {
+            version,
+            object: object.clone(),
+        };
+        match self.store.insert(at.clone(), held) {
+            Some(old) if old.version == version => {}
+            Some(old) if old.version.is_other_object(&version) => {
+                let gone = old.object;
+                self.report(Change::Deleted {
+                    at: at.clone(),
+                    object: gone,
+                });
+                self.report(Change::Applied {
+                    at,
+                    object,
+                    old: None,
+                    first,
+                });
             }
-            Err(broken) => {
-                self.metrics.undecodable();
-                tracing::warn!(
-                    cluster = self.cluster,
-                    kind = self.kind,
-                    object = %at,
-                    "skipped an object that cannot be decoded; what was known of it is kept: {}",
-                    broken.error
-                );
-                self.store.set_undecodable(at, broken.error);
+            old => {
+                let old = old.map(|old| old.object);
+                self.report(Change::Applied {
+                    at,
+                    object,
+                    old,
+                    first,
+                });
             }
         }
     }

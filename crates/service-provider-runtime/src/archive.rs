@@ -2,10 +2,19 @@
 //! an object instead of several thousand, and inflated for whoever reads it (some microseconds).
 //!
 //! Objects of one kind look alike: the first one that is seen is the dictionary of all others.
+//!
+//! An object that this build cannot decode is there all the same, and kept as [`Unreadable`]: it is never taken for one
+//! that does not exist (invariant 6).
 use flate2::{Compress, Compression, Decompress, read::ZlibDecoder, write::ZlibEncoder};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Resource, runtime::watcher};
-use openmcp_reconcile::watch::{self, Change, Store};
-use serde::{Serialize, de::DeserializeOwned};
+use openmcp_reconcile::{
+    Fault,
+    fault::Class,
+    watch::{self, Broken, Change, Store},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::{
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
@@ -44,27 +53,97 @@ impl Dictionary {
     }
 }
 
+/// An object that exists, and of which this build understands no more than its metadata.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "this version of the provider cannot read {kind} {}/{}: {error}",
+    metadata.namespace.as_deref().unwrap_or_default(),
+    metadata.name.as_deref().unwrap_or_default()
+)]
+pub(crate) struct Unreadable {
+    kind: String,
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) status: Value,
+    error: String,
+}
+
+impl Unreadable {
+    pub(crate) const REASON: &'static str = "ObjectUnreadable";
+
+    fn of<K: Resource<DynamicType = ()>>(broken: Broken) -> Box<Self> {
+        Box::new(Self {
+            kind: K::kind(&()).into_owned(),
+            metadata: broken.metadata,
+            status: broken.status,
+            error: broken.error,
+        })
+    }
+}
+
+impl From<Box<Unreadable>> for Fault {
+    fn from(unreadable: Box<Unreadable>) -> Self {
+        Self::new(Class::Bug, Unreadable::REASON, unreadable.to_string())
+    }
+}
+
 /// An object as it is kept.
 pub(crate) struct Packed<K> {
     dictionary: Arc<Dictionary>,
-    deflated: Box<[u8]>,
+    content: Content,
     wish: u64,
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K: Resource + Serialize + DeserializeOwned> Packed<K> {
+enum Content {
+    Deflated(Box<[u8]>),
+    Unreadable(Box<Unreadable>),
+}
+
+impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Packed<K> {
     fn of(dictionary: &Arc<Dictionary>, object: &K) -> Self {
         let json = serde_json::to_vec(object).unwrap_or_default();
         Self {
-            deflated: dictionary.deflate(&json).unwrap_or_default(),
+            content: Content::Deflated(dictionary.deflate(&json).unwrap_or_default()),
             dictionary: dictionary.clone(),
-            wish: wish(object),
+            wish: wish(object.meta()),
             kind: PhantomData,
         }
     }
 
-    pub(crate) fn unpack(&self) -> Option<K> {
-        serde_json::from_slice(&self.dictionary.inflate(&self.deflated)?).ok()
+    fn unreadable(dictionary: &Arc<Dictionary>, broken: Broken) -> Self {
+        let mut hash = DefaultHasher::new();
+        // What is broken in another way is news.
+        (wish(&broken.metadata), &broken.error).hash(&mut hash);
+        Self {
+            content: Content::Unreadable(Unreadable::of::<K>(broken)),
+            dictionary: dictionary.clone(),
+            wish: hash.finish(),
+            kind: PhantomData,
+        }
+    }
+
+    pub(crate) fn unpack(&self) -> Result<K, Box<Unreadable>> {
+        let deflated = match &self.content {
+            Content::Deflated(deflated) => deflated,
+            Content::Unreadable(unreadable) => return Err(unreadable.clone()),
+        };
+        let json = self.dictionary.inflate(deflated).unwrap_or_default();
+        serde_json::from_slice(&json).map_err(|error| {
+            // A type that does not read what it has written.
+            let value: Value = serde_json::from_slice(&json).unwrap_or_default();
+            Unreadable::of::<K>(Broken {
+                error: error.to_string(),
+                metadata: ObjectMeta::deserialize(&value["metadata"]).unwrap_or_default(),
+                status: value["status"].clone(),
+            })
+        })
+    }
+
+    pub(crate) fn resource_version(&self) -> Option<String> {
+        match self.unpack() {
+            Ok(object) => object.meta().resource_version.clone(),
+            Err(unreadable) => unreadable.metadata.resource_version,
+        }
     }
 
     /// Whether both want the same: status, and what we write ourselves, aside.
@@ -74,8 +153,7 @@ impl<K: Resource + Serialize + DeserializeOwned> Packed<K> {
 }
 
 /// A hash of what a user or the platform says by an object: its generation, its annotations, that it is to go.
-pub(crate) fn wish<K: Resource>(object: &K) -> u64 {
-    let meta = object.meta();
+pub(crate) fn wish(meta: &ObjectMeta) -> u64 {
     let mut hash = DefaultHasher::new();
     (
         &meta.uid,
@@ -108,7 +186,12 @@ where
         on_change: impl FnMut(Change<Packed<K>>) + Send + 'static,
     ) -> Self {
         let dictionary = Arc::<Dictionary>::default();
-        let pack = move |object| Packed::of(&dictionary, &object);
+        let pack = move |object: Result<K, Broken>| {
+            Some(match object {
+                Ok(object) => Packed::of(&dictionary, &object),
+                Err(broken) => Packed::unreadable(&dictionary, broken),
+            })
+        };
         Self(watch::watch_reduced(api, config, shutdown, pack, on_change))
     }
 
@@ -116,8 +199,10 @@ where
         self.0.synced().await;
     }
 
-    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.0.get(namespace, name)?.unpack().map(Arc::new)
+    /// `None`: it does not exist, as far as the watch knows.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Result<Option<Arc<K>>, Box<Unreadable>> {
+        let held = self.0.get(namespace, name);
+        held.map(|held| held.unpack().map(Arc::new)).transpose()
     }
 
     /// Namespace and name of all objects, in no order.
@@ -148,7 +233,10 @@ mod tests {
         let dictionary = Arc::default();
         let [first, second] = [map("1", "v"), map("2", &"w".repeat(100_000))];
         let packed = [&first, &second].map(|object| pack(&dictionary, object.clone()));
-        assert_eq!(packed.map(|packed| packed.unpack()), [Some(first), Some(second)]);
+        assert_eq!(
+            packed.map(|packed| packed.unpack().ok()),
+            [Some(first), Some(second)]
+        );
     }
 
     #[test]
@@ -156,8 +244,28 @@ mod tests {
         let dictionary = Arc::default();
         let text: String = (0..300).map(|n| format!("{n} ")).collect();
         let [first, second] = ["1", "2"].map(|annotation| pack(&dictionary, map(annotation, &text)));
-        assert!(second.deflated.len() < 60, "{} bytes", second.deflated.len());
-        assert_eq!(first.unpack(), Some(map("1", &text)));
+        assert!(matches!(&second.content, Content::Deflated(deflated) if deflated.len() < 60));
+        assert_eq!(first.unpack().ok(), Some(map("1", &text)));
+    }
+
+    /// Reads nothing, not even what it has written.
+    #[derive(kube::CustomResource, Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+    #[kube(group = "x.example.com", version = "v1", kind = "Strange", namespaced)]
+    struct StrangeSpec {
+        #[serde(rename(serialize = "written"))]
+        read: String,
+    }
+
+    #[test]
+    fn what_does_not_read_back_is_an_error_with_its_name_and_not_absent() {
+        let mut object = Strange::new("a", StrangeSpec { read: "x".into() });
+        object.metadata.namespace = Some("b".into());
+        let unreadable = Packed::of(&Arc::default(), &object).unpack().unwrap_err();
+        assert_eq!(
+            unreadable.to_string().split(':').next(),
+            Some("this version of the provider cannot read Strange b/a")
+        );
+        assert_eq!(Fault::from(unreadable).class, Class::Bug);
     }
 
     #[test]
@@ -183,7 +291,8 @@ mod tests {
     #[test]
     fn a_status_or_a_finalizer_of_our_own_is_no_new_wish_and_all_else_is() {
         let old = pod(json!({"resourceVersion": "1"}), json!({}));
-        let same = |metadata| wish(&old) == wish(&pod(metadata, json!({"phase": "Running"})));
+        let same =
+            |metadata| wish(&old.metadata) == wish(&pod(metadata, json!({"phase": "Running"})).metadata);
         assert!(same(json!({"resourceVersion": "2", "finalizers": ["ours"]})));
         assert!(!same(json!({"generation": 2})));
         assert!(!same(json!({"uid": "2"})));

@@ -228,12 +228,12 @@ impl<P: ServiceProvider> Scene<'_, P> {
 
 /// What stays because it is not ours any more is said where the service object's owner looks.
 pub(crate) fn tell_foreign<P: ServiceProvider>(world: &World<P>, key: &Key, foreign: &[Id]) {
-    let object = world.objects.get(&key.namespace, &key.name);
+    let object = world.objects.get(&key.namespace, &key.name).ok().flatten();
     for id in foreign {
         let note = format!("{id} does not bear our marks any more: it was left alone");
         tracing::warn!(%key, "{note}");
         if let Some(object) = &object {
-            world.note(object, true, "ForeignObject", "Remove", note);
+            world.note(&**object, true, "ForeignObject", "Remove", note);
         }
     }
 }

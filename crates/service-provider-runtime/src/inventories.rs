@@ -62,13 +62,14 @@ impl Inventories {
         let shown = written.clone();
         let api = Api::<Inventory>::all(client.clone());
         let seen = Archive::watch(api, config, shutdown, move |change| {
-            let Some(inventory) = change.object().unpack() else {
+            // One that cannot be read wakes nobody: those who need it are told.
+            let Ok(inventory) = change.object().unpack() else {
                 return;
             };
             let gone = matches!(change, Change::Deleted { .. });
             catch_up(&mut lock(&shown), &inventory, gone);
             let old = match &change {
-                Change::Applied { old: Some(old), .. } => old.unpack(),
+                Change::Applied { old: Some(old), .. } => old.unpack().ok(),
                 _ => None,
             };
             let count = |of: Option<&Inventory>| {
@@ -112,11 +113,11 @@ impl Inventories {
     pub(crate) async fn load(&self, namespace: &str, name: &str) -> Result<Option<Arc<Inventory>>, Fault> {
         let slot = (namespace.to_owned(), name.to_owned());
         let last = self.written().get(&slot).cloned();
-        let seen = self.seen.get(namespace, name);
+        let seen = || self.seen.get(namespace, name);
         match last {
-            None => Ok(seen),
-            Some(Last::Wrote(own)) => Ok(Some(newer(own, seen))),
-            Some(Last::Removed(uid)) => Ok(seen.filter(|seen| seen.uid() != uid)),
+            None => Ok(seen()?),
+            Some(Last::Wrote(own)) => Ok(Some(newer(own, seen()?))),
+            Some(Last::Removed(uid)) => Ok(seen()?.filter(|seen| seen.uid() != uid)),
             Some(Last::Unknown) => {
                 let doing = format!("read Inventory {namespace}/{name}");
                 let found = self.api(namespace).get_opt(name).await;
@@ -131,13 +132,16 @@ impl Inventories {
     }
 
     /// Whether `is_it` holds for any service object that has an Inventory, given its namespace on the platform and
-    /// its name.
+    /// its name. One that cannot be read may be anybody's.
     pub(crate) fn any(&self, is_it: &mut dyn FnMut(&str, &str) -> bool) -> bool {
         let places = self.seen.places();
-        places.iter().any(|(namespace, name)| {
-            let inventory = self.seen.get(namespace, name);
-            inventory.is_some_and(|it| is_it(namespace, &it.spec.owner.name))
-        })
+        places
+            .iter()
+            .any(|(namespace, name)| match self.seen.get(namespace, name) {
+                Ok(Some(inventory)) => is_it(namespace, &inventory.spec.owner.name),
+                Ok(None) => false,
+                Err(_unreadable) => true,
+            })
     }
 
     /// A record of one owner, to be read and written.

@@ -11,29 +11,38 @@ pub(crate) use explain::explain;
 
 use crate::{
     access::Owner,
+    archive::Unreadable,
     deletion, measures, object,
     provider::{ServiceProvider, ServiceStatus},
     status::{self, Verdict},
     stop::Stop,
     world::World,
 };
-use kube::{Resource, ResourceExt};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::{NamespaceResourceScope, PartialObjectMeta, PartialObjectMetaExt, Status},
+};
 use openmcp_api::names;
 use openmcp_reconcile::{
     Fault, Key, Outcome, Reconciler, environment::chance, fault::Class, status::apply_status,
 };
-use std::{sync::Arc, time::Duration};
+use serde::{Deserialize, de::DeserializeOwned};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 /// Brings service objects to what they want, for ever.
 pub(crate) struct Pipeline<P: ServiceProvider>(pub(crate) Arc<World<P>>);
 
 impl<P: ServiceProvider> Reconciler for Pipeline<P> {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
-        let object = self.0.objects.get(&key.namespace, &key.name);
-        match object {
-            Some(object) if object.meta().deletion_timestamp.is_some() => self.end(key, &object).await,
-            Some(object) => self.live(key, &object).await,
-            None => self.leftovers(key).await,
+        match self.0.objects.get(&key.namespace, &key.name) {
+            Ok(Some(object)) if object.meta().deletion_timestamp.is_some() => {
+                operation::take_reconcile(&self.0, key, &*object).await?;
+                let status = self.0.statuses.of(key, &*object);
+                self.end(key, &*object, &status).await
+            }
+            Ok(Some(object)) => self.live(key, &object).await,
+            Ok(None) => self.leftovers(key).await,
+            Err(unreadable) => self.unreadable(key, &unreadable).await,
         }
     }
 }
@@ -42,9 +51,10 @@ impl<P: ServiceProvider> Pipeline<P> {
     /// An object that is to exist.
     async fn live(&self, key: &Key, object: &Arc<P::Api>) -> Result<Outcome, Fault> {
         let world = &*self.0;
-        operation::take_reconcile(world, key, object).await?;
+        operation::take_reconcile(world, key, &**object).await?;
+        let said = world.statuses.of(key, &**object);
         if let Some(by) = operation::paused(world, key, object).await? {
-            self.write(object, &Verdict::Paused(&by)).await?;
+            self.write(key, &**object, &said, &Verdict::Paused(&by)).await?;
             return Ok(Outcome::Settled);
         }
         match self.bring_up(key, object).await {
@@ -54,15 +64,17 @@ impl<P: ServiceProvider> Pipeline<P> {
                 Ok(Outcome::Settled)
             }
             Ok(applied) => {
-                self.write(object, &Verdict::Applied(&applied)).await?;
+                self.write(key, &**object, &said, &Verdict::Applied(&applied))
+                    .await?;
                 match soonest(applied.failures) {
                     Some(fault) => Err(fault),
                     None => Ok(applied.wake.map_or(Outcome::Settled, Outcome::Wake)),
                 }
             }
             Err(stop) => {
-                if !self.keeps_silent(key, object, &stop) {
-                    self.write(object, &Verdict::Stopped(&stop)).await?;
+                if !keeps_silent(&**object, &said, &stop) {
+                    self.write(key, &**object, &said, &Verdict::Stopped(&stop))
+                        .await?;
                 }
                 ended(stop)
             }
@@ -102,30 +114,58 @@ impl<P: ServiceProvider> Pipeline<P> {
         }
     }
 
-    /// An object on its way out.
-    async fn end(&self, key: &Key, object: &P::Api) -> Result<Outcome, Fault> {
+    /// An object on its way out. Nothing of it is needed but its metadata.
+    async fn end<K: Subject>(&self, key: &Key, object: &K, said: &ServiceStatus) -> Result<Outcome, Fault> {
         let world = &*self.0;
-        operation::take_reconcile(world, key, object).await?;
         match deletion::run(world, key).await {
             Ok(()) => {
                 if object.finalizers().contains(&world.names.finalizer) {
-                    let api = world.objects_in(&key.namespace);
+                    let api = self.in_namespace_of(key);
                     object::remove_finalizer(&api, object, &world.names.finalizer).await?;
                 }
                 world.forget(key);
                 Ok(Outcome::Settled)
             }
             Err(stop) => {
-                if !self.keeps_silent(key, object, &stop) {
-                    self.write(object, &Verdict::Terminating(&stop)).await?;
+                if !keeps_silent(object, said, &stop) {
+                    self.write(key, object, said, &Verdict::Terminating(&stop))
+                        .await?;
                 }
                 ended(stop)
             }
         }
     }
 
-    /// An object that is gone: somebody may have stripped its finalizer, so the Inventory decides.
+    /// An object that exists and says nothing that this build understands: what it has stays as it is.
+    async fn unreadable(&self, key: &Key, unreadable: &Unreadable) -> Result<Outcome, Fault> {
+        let object: PartialObjectMeta<P::Api> = unreadable.metadata.clone().into_request_partial();
+        let shown = ServiceStatus::deserialize(&unreadable.status).unwrap_or_default();
+        let said = self.0.statuses.newer(key, &object.metadata, shown);
+        if object.metadata.deletion_timestamp.is_some() {
+            return self.end(key, &object, &said).await;
+        }
+        let why = unreadable.to_string();
+        let message = format!(
+            "{why}; what was made for it stays as it is, and nothing is repaired, until it is changed or \
+             another version runs"
+        );
+        tracing::error!(%key, reason = Unreadable::REASON, "{message}");
+        let stop = Stop::stuck(Unreadable::REASON, message);
+        let written = self.write(key, &object, &said, &Verdict::Stopped(&stop)).await;
+        if let Err(fault) = written {
+            // The API server may refuse all of an object whose definition it does not conform to.
+            self.0.note(&object, true, "Stalled", "Reconcile", why);
+            return Err(fault);
+        }
+        Ok(Outcome::Settled)
+    }
+
+    /// An object that is gone: somebody may have stripped its finalizer, so the Inventory decides. That the watch does
+    /// not show it is not enough: a list may be old, or not for this build to read.
     async fn leftovers(&self, key: &Key) -> Result<Outcome, Fault> {
+        if self.leaves_something(key).await? {
+            self.confirm_gone(key).await?;
+        }
         match deletion::run(&self.0, key).await {
             Ok(()) => {
                 self.0.forget(key);
@@ -138,34 +178,54 @@ impl<P: ServiceProvider> Pipeline<P> {
         }
     }
 
-    /// Who only waits for a turn has seen nothing: what was said of this generation stays said.
-    fn keeps_silent(&self, key: &Key, object: &P::Api, stop: &Stop) -> bool {
-        let said = self.0.statuses.of(key, object).observed_generation;
-        matches!(stop, Stop::Turn { .. }) && Some(said) == object.meta().generation
+    /// Whether anything was made or asked for in its name.
+    async fn leaves_something(&self, key: &Key) -> Result<bool, Fault> {
+        let (world, owner) = (&*self.0, Owner::new(key));
+        let name = names::inventory(world.names.provider, world.names.kind, &key.name);
+        let stored = world.inventories.load(&owner.namespace, &name).await?;
+        Ok(stored.is_some() || world.requests.any_of(&owner)?)
     }
 
-    /// Writes the status if it differs, and an Event if Ready does.
-    async fn write(&self, object: &P::Api, verdict: &Verdict<'_>) -> Result<(), Fault> {
+    /// Only an API server that says so itself: another answer, or none, is no deletion (invariant 6). One that was made
+    /// anew is not shown yet: what the former left is removed when it is.
+    async fn confirm_gone(&self, key: &Key) -> Result<(), Fault> {
+        let api: Api<PartialObjectMeta<P::Api>> = self.in_namespace_of(key);
+        match api.get_metadata(&key.name).await {
+            Ok(_) => Err(Fault::retry(
+                "NotListed",
+                format!("{key} exists, but the watch of its kind does not show it: nothing is removed"),
+            )),
+            Err(kube::Error::Api(status)) if status.code == 404 && names_it(&status, &key.name) => Ok(()),
+            Err(error) => Err(Fault::api(format_args!("read {key}"), &error)),
+        }
+    }
+
+    fn in_namespace_of<K: Subject>(&self, key: &Key) -> Api<K> {
+        Api::namespaced(self.0.onboarding.clone(), &key.namespace)
+    }
+
+    /// Writes the status if it differs, and an Event if Ready does. `before` is what it was.
+    async fn write<K: Subject>(
+        &self,
+        key: &Key,
+        object: &K,
+        before: &ServiceStatus,
+        verdict: &Verdict<'_>,
+    ) -> Result<(), Fault> {
         let world = &*self.0;
-        let key = Key::new(
-            world.names.kind,
-            object.namespace().unwrap_or_default(),
-            object.name_any(),
-        );
-        let before = world.statuses.of(&key, object);
         let generation = object.meta().generation.unwrap_or_default();
-        let after = status::status(verdict, &before, generation, world.environment.now());
-        let live = serde_json::to_value(&before).unwrap_or_default();
-        let api = world.objects_in(&object.namespace().unwrap_or_default());
+        let after = status::status(verdict, before, generation, world.environment.now());
+        let live = serde_json::to_value(before).unwrap_or_default();
+        let api = self.in_namespace_of::<K>(key);
         let written = apply_status(&api, object, &live, &after, world.names.provider).await?;
         if written {
-            self.tell(object, &before, &after);
-            world.statuses.wrote(&key, object, after);
+            self.tell(object, before, &after);
+            world.statuses.wrote(key, object.meta(), after);
         }
         Ok(())
     }
 
-    fn tell(&self, object: &P::Api, before: &ServiceStatus, after: &ServiceStatus) {
+    fn tell<K: Subject>(&self, object: &K, before: &ServiceStatus, after: &ServiceStatus) {
         if let Some(since) = status::became_ready(before, after) {
             let created = object.meta().creation_timestamp.as_ref().map(|it| it.0);
             let now = self.0.environment.now();
@@ -177,6 +237,30 @@ impl<P: ServiceProvider> Pipeline<P> {
             self.0.note(object, warning, reason, "Reconcile", note);
         }
     }
+}
+
+/// A service object, or as much of it as this build can read.
+trait Subject:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+}
+
+impl<K> Subject for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+}
+
+/// A 404 for an unknown path or kind says nothing of the object.
+fn names_it(status: &Status, name: &str) -> bool {
+    status
+        .details
+        .as_ref()
+        .is_some_and(|details| details.name == name)
+}
+
+/// Who only waits for a turn has seen nothing: what was said of this generation stays said.
+fn keeps_silent<K: Resource>(object: &K, said: &ServiceStatus, stop: &Stop) -> bool {
+    matches!(stop, Stop::Turn { .. }) && Some(said.observed_generation) == object.meta().generation
 }
 
 /// Of several failures that which is tried again first: one that no retry helps must not keep the others from theirs.

@@ -276,9 +276,12 @@ fn watch_control_planes(client: &kube::Client, bell: Bell, shutdown: &Cancellati
         Api::<ControlPlane>::all(client.clone()),
         watcher::Config::default(),
         shutdown.clone(),
-        |object: ControlPlane| Presence {
-            terminates: object.metadata.deletion_timestamp.is_some(),
-            wish: archive::wish(&object),
+        |object: Result<ControlPlane, _>| {
+            let meta = object.map_or_else(|broken| broken.metadata, |object| object.metadata);
+            Some(Presence {
+                terminates: meta.deletion_timestamp.is_some(),
+                wish: archive::wish(&meta),
+            })
         },
         move |change| {
             if let Change::Applied {
@@ -344,7 +347,7 @@ fn watch_config<P: ServiceProvider>(
             old: Some(old),
             ..
         } = &change
-            && archive::wish(&**old) == archive::wish(&**object)
+            && archive::wish(old.meta()) == archive::wish(object.meta())
         {
             return;
         }

@@ -1,5 +1,5 @@
 //! Why a pass ends before its end.
-use crate::inputs::Invalid;
+use crate::{archive::Unreadable, inputs::Invalid};
 use openmcp_reconcile::{Fault, fault::Class};
 
 /// The reason of a deletion in a back end that somebody has to make possible.
@@ -72,6 +72,12 @@ pub(crate) fn needs_somebody(fault: &Fault) -> bool {
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
+    }
+}
+
+impl From<Box<Unreadable>> for Stop {
+    fn from(unreadable: Box<Unreadable>) -> Self {
+        Self::Fault(unreadable.into())
     }
 }
 

@@ -9,7 +9,10 @@ use crate::{
     provider::{ServiceApi, ServiceProvider, ServiceStatus},
     singles::Singles,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Api, Resource, ResourceExt};
 use openmcp_reconcile::{
     Environment, Key,
@@ -68,16 +71,21 @@ impl Statuses {
 
     /// The status of an object as it is now, as far as this process knows.
     pub(crate) fn of<K: ServiceApi>(&self, key: &Key, object: &K) -> ServiceStatus {
+        self.newer(key, object.meta(), object.status().cloned().unwrap_or_default())
+    }
+
+    /// `shown`, unless another status was written over it.
+    pub(crate) fn newer(&self, key: &Key, of: &ObjectMeta, shown: ServiceStatus) -> ServiceStatus {
         match self.written().get(key) {
-            Some((seen, written)) if *seen == object.resource_version() => written.clone(),
-            _ => object.status().cloned().unwrap_or_default(),
+            Some((seen, written)) if *seen == of.resource_version => written.clone(),
+            _ => shown,
         }
     }
 
     /// A status was written over an object as it was seen.
-    pub(crate) fn wrote<K: ServiceApi>(&self, key: &Key, object: &K, status: ServiceStatus) {
+    pub(crate) fn wrote(&self, key: &Key, object: &ObjectMeta, status: ServiceStatus) {
         self.written()
-            .insert(key.clone(), (object.resource_version(), status));
+            .insert(key.clone(), (object.resource_version.clone(), status));
     }
 
     /// The watch has shown a newer version: what was written over an older one is not needed any more.
@@ -86,7 +94,7 @@ impl Statuses {
         if !written.contains_key(key) {
             return;
         }
-        let version = object.unpack().and_then(|object| object.resource_version());
+        let version = object.resource_version();
         if written.get(key).is_some_and(|(over, _)| *over != version) {
             written.remove(key);
         }
@@ -136,9 +144,9 @@ impl<P: ServiceProvider> World<P> {
     }
 
     /// Says something about a service object, where its owner looks.
-    pub(crate) fn note(
+    pub(crate) fn note<K: Resource>(
         &self,
-        object: &P::Api,
+        object: &K,
         warning: bool,
         reason: &'static str,
         action: &'static str,

@@ -9,10 +9,15 @@ use std::borrow::Cow;
 #[derive(Debug, Clone)]
 pub(super) struct Decoded<K>(pub(super) Result<K, Broken>);
 
+/// An object that cannot be decoded: the little that is known of it all the same.
 #[derive(Debug, Clone)]
-pub(super) struct Broken {
-    pub(super) error: String,
-    metadata: ObjectMeta,
+pub struct Broken {
+    /// What is wrong with it.
+    pub error: String,
+    /// Without managedFields; only name, namespace, UID and resourceVersion if the rest of it is broken, too.
+    pub metadata: ObjectMeta,
+    /// Its status, null if it has none.
+    pub status: Value,
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
@@ -20,8 +25,20 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
         let value = Value::deserialize(deserializer)?;
         Ok(Self(K::deserialize(&value).map_err(|error| Broken {
             error: error.to_string(),
-            metadata: identity(&value),
+            metadata: metadata(&value),
+            status: value.get("status").cloned().unwrap_or_default(),
         })))
+    }
+}
+
+fn metadata(value: &Value) -> ObjectMeta {
+    let whole = value.get("metadata").map(ObjectMeta::deserialize);
+    match whole {
+        Some(Ok(whole)) => ObjectMeta {
+            managed_fields: None,
+            ..whole
+        },
+        _ => identity(value),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::{collections::HashMap, sync::Mutex};
 use watcher::Event;
 
-type Whole<F> = Watch<ConfigMap, ConfigMap, fn(ConfigMap) -> ConfigMap, F>;
+type Whole<F> = Watch<ConfigMap, ConfigMap, fn(Result<ConfigMap, Broken>) -> Option<ConfigMap>, F>;
 type Seen = Arc<Mutex<Vec<String>>>;
 
 fn object(name: &str, uid: &str, version: &str) -> Value {
@@ -29,7 +29,7 @@ fn whole<F: FnMut(Change<ConfigMap>) + Send>(store: Store<ConfigMap>, on_change:
         "test".to_owned(),
         "ConfigMap".to_owned(),
         store,
-        |object| object,
+        Result::ok,
         on_change,
     )
 }

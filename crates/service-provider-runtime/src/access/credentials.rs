@@ -56,11 +56,14 @@ impl Credentials {
             Api::<Secret>::all(client.clone()),
             watcher::Config::default().fields(OTHERS).page_size(100),
             shutdown,
-            move |secret| match values::held(&secret, provider) {
-                Some(held) => Kept::Generated(Box::new(held)),
-                None => kubeconfig(secret).map_or(Kept::Nothing, |bytes| {
-                    Kept::Kubeconfig(fingerprint(&reduce, &bytes))
-                }),
+            move |secret: Result<Secret, _>| {
+                let secret = secret.ok()?;
+                Some(match values::held(&secret, provider) {
+                    Some(held) => Kept::Generated(Box::new(held)),
+                    None => kubeconfig(secret).map_or(Kept::Nothing, |bytes| {
+                        Kept::Kubeconfig(fingerprint(&reduce, &bytes))
+                    }),
+                })
             },
             move |change| {
                 let at = change.place();

@@ -1,12 +1,13 @@
 //! Giving back what was asked for, in the order of the contract: accesses, then the slot on the workload cluster.
 use super::{ClusterName, Owner, Requests, requests::shared_name};
-use crate::{desired::Role, stop::Stop};
+use crate::{archive::Unreadable, desired::Role, stop::Stop};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use openmcp_api::{
+    common::ObjectReference,
     keys::{finalizers, labels},
     names::{self, RequestTarget},
 };
@@ -15,6 +16,16 @@ use serde::de::DeserializeOwned;
 use std::{fmt::Debug, sync::Arc};
 
 impl Requests {
+    /// Whether there is any request in the name of the service object alone.
+    pub(crate) fn any_of(&self, owner: &Owner<'_>) -> Result<bool, Fault> {
+        let [workload, mcp] = [RequestTarget::Workload, RequestTarget::Mcp]
+            .map(|target| names::request(self.provider, &owner.key.name, target));
+        let namespace = &owner.namespace;
+        Ok(self.access_requests.get(namespace, &mcp)?.is_some()
+            || self.access_requests.get(namespace, &workload)?.is_some()
+            || self.cluster_requests.get(namespace, &workload)?.is_some())
+    }
+
     /// Gives back what was asked for in the name of the service object: accesses first, then the slot on the
     /// workload cluster; and an access that nobody shares any more. `served` tells the other service objects that
     /// there are, as (namespace on the platform, name).
@@ -28,35 +39,39 @@ impl Requests {
         for name in [&mcp, &workload] {
             self.dependents
                 .add(owner.key, Self::ACCESS_REQUEST, &owner.namespace, name);
-            self.remove(self.access_requests.get(&owner.namespace, name))
+            self.remove(self.access_requests.get(&owner.namespace, name)?)
                 .await?;
         }
         self.dependents
             .add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &workload);
         let granted = |namespace: &str, request: &str| {
             let request = self.cluster_requests.get(namespace, request)?;
-            request.granted_cluster().cloned()
+            Ok::<_, Box<Unreadable>>(request.and_then(|it| it.granted_cluster().cloned()))
         };
-        if let Some(cluster) = granted(&owner.namespace, &owner.key.name) {
+        // Whose request cannot be read may be on any cluster.
+        let is_on = |cluster: &ObjectReference, namespace: &str, request: &str| {
+            granted(namespace, request).map_or(true, |it| it.as_ref() == Some(cluster))
+        };
+        if let Some(cluster) = granted(&owner.namespace, &owner.key.name)? {
             let others = served(&mut |namespace, name| {
-                namespace != owner.namespace && granted(namespace, name).as_ref() == Some(&cluster)
+                namespace != owner.namespace && is_on(&cluster, namespace, name)
             });
             if !others {
                 self.release_shared(owner, &ClusterName::new(Role::Mcp, &cluster))
                     .await?;
             }
         }
-        if let Some(cluster) = granted(&owner.namespace, &workload) {
+        if let Some(cluster) = granted(&owner.namespace, &workload)? {
             let others = served(&mut |namespace, name| {
                 let request = names::request(self.provider, name, RequestTarget::Workload);
-                namespace != owner.namespace && granted(namespace, &request).as_ref() == Some(&cluster)
+                namespace != owner.namespace && is_on(&cluster, namespace, &request)
             });
             if !others {
                 self.release_shared(owner, &ClusterName::new(Role::Workload, &cluster))
                     .await?;
             }
         }
-        self.remove(self.cluster_requests.get(&owner.namespace, &workload))
+        self.remove(self.cluster_requests.get(&owner.namespace, &workload)?)
             .await
     }
 
@@ -64,7 +79,7 @@ impl Requests {
         let name = names::static_request(self.provider, &shared_name(cluster));
         self.dependents
             .add(owner.key, Self::ACCESS_REQUEST, &self.home, &name);
-        self.remove(self.access_requests.get(&self.home, &name)).await
+        self.remove(self.access_requests.get(&self.home, &name)?).await
     }
 
     /// Deletes a request of ours and waits until it is gone. One that bears somebody else's label is left alone.

@@ -66,7 +66,7 @@ impl Requests {
         let (namespace, name) = (&owner.namespace, &owner.key.name);
         self.dependents
             .add(owner.key, Self::CLUSTER_REQUEST, namespace, name);
-        match self.cluster_requests.get(namespace, name) {
+        match self.cluster_requests.get(namespace, name)? {
             Some(request) => granted(&request, Role::Mcp, "the ControlPlane's cluster"),
             None => Err(Stop::wait(
                 "ClusterPending",
@@ -83,7 +83,7 @@ impl Requests {
         let name = names::request(self.provider, &owner.key.name, RequestTarget::Workload);
         self.dependents
             .add(owner.key, Self::CLUSTER_REQUEST, &owner.namespace, &name);
-        let live = self.cluster_requests.get(&owner.namespace, &name);
+        let live = self.cluster_requests.get(&owner.namespace, &name)?;
         if let Some(live) = &live {
             self.let_go_if_deleted(live.as_ref()).await?;
         }
@@ -127,7 +127,7 @@ impl Requests {
         let (namespace, name) = (wish.namespace, wish.name);
         self.dependents
             .add(owner.key, Self::ACCESS_REQUEST, &namespace, &name);
-        let live = self.access_requests.get(&namespace, &name);
+        let live = self.access_requests.get(&namespace, &name)?;
         if let Some(live) = &live {
             self.let_go_if_deleted(live.as_ref()).await?;
         }
@@ -135,7 +135,7 @@ impl Requests {
         let Some(live) = live.filter(|live| same(live)) else {
             // References cannot be changed once they are set: those that are there stay.
             let mut spec = json!(spec);
-            if let Some(live) = self.access_requests.get(&namespace, &name) {
+            if let Some(live) = self.access_requests.get(&namespace, &name)? {
                 let live = json!(live.spec);
                 for field in ["clusterRef", "requestRef"] {
                     spec[field] = live[field].clone();
@@ -180,7 +180,7 @@ impl Requests {
             Role::Mcp => RequestTarget::Mcp,
             Role::Workload => RequestTarget::Workload,
         };
-        let live = self.clusters.get(&cluster.namespace, &cluster.name);
+        let live = self.clusters.get(&cluster.namespace, &cluster.name)?;
         let Some(live) = live else {
             return Err(Stop::wait(
                 "ClusterPending",
@@ -218,7 +218,7 @@ impl Requests {
         let grants = |request: &Arc<ClusterRequest>| request.granted_cluster() == Some(&cluster.reference());
         let standing = self
             .cluster_requests
-            .get(&owner.namespace, &request)
+            .get(&owner.namespace, &request)?
             .filter(grants)
             .is_some();
         Ok(Wish {
@@ -234,7 +234,7 @@ impl Requests {
 
     /// Whether the platform says that a Cluster is gone: a complete list without it, confirmed by a GET.
     pub(crate) async fn is_gone(&self, cluster: &ClusterName) -> Result<bool, Fault> {
-        if self.clusters.get(&cluster.namespace, &cluster.name).is_some() {
+        if self.clusters.get(&cluster.namespace, &cluster.name)?.is_some() {
             return Ok(false);
         }
         let api: Api<Cluster> = Api::namespaced(self.client.clone(), &cluster.namespace);

@@ -26,7 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The whole text.
 pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key) -> Result<String, Fault> {
     let mut lines = Vec::new();
-    let object = world.objects.get(&key.namespace, &key.name);
+    let object = match world.objects.get(&key.namespace, &key.name) {
+        Ok(object) => object,
+        Err(unreadable) => {
+            lines.push(format!("{unreadable}. What it has stays as it is."));
+            recorded(world, key, &mut lines).await?;
+            return Ok(lines.join("\n"));
+        }
+    };
     let Some(object) = object else {
         lines.push(format!("{key} does not exist."));
         recorded(world, key, &mut lines).await?;

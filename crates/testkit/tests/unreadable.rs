@@ -1,0 +1,192 @@
+//! Objects that exist and that the provider cannot read, or not see: never taken for deleted (invariant 6, fault 15).
+#![allow(clippy::unwrap_used, clippy::panic)]
+mod common;
+
+use common::{greeter, is_ready, live, order, seconds, simulation};
+use openmcp_testkit::{Ended, Job, PERSON, Process, Simulation, Trouble, World, children, oracle};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const QUIET: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+/// The next version of the provider: its kind has a field more, which must be there.
+mod next {
+    use kube::CustomResource;
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+    use service_provider_runtime::{Access, Desired, Inputs, Invalid, ServiceProvider, ServiceStatus, rules};
+
+    #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+    #[kube(
+        group = "greeter.services.open-control-plane.io",
+        version = "v1alpha1",
+        kind = "Greeter",
+        namespaced,
+        status = "ServiceStatus"
+    )]
+    pub(crate) struct GreeterSpec {
+        pub count: i32,
+        pub language: String,
+    }
+
+    pub(crate) struct Provider;
+
+    impl ServiceProvider for Provider {
+        type Api = Greeter;
+        type Config = crate::common::ProviderConfig;
+
+        fn access(&self) -> Access {
+            Access::mcp([rules::manage("", &["configmaps", "namespaces"])])
+                .workload([rules::manage("apps", &["deployments"])])
+        }
+
+        fn desired(&self, cx: &Inputs<'_, Self>) -> Result<Desired, Invalid> {
+            let mut desired = Desired::new();
+            desired.mcp(json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "language", "namespace": "default"},
+                "data": {"text": cx.object().spec.language},
+            }))?;
+            Ok(desired)
+        }
+    }
+}
+
+fn upgraded() -> Simulation<next::Provider> {
+    Simulation::new("greeter", || next::Provider)
+}
+
+/// A service that is Ready, made by a process that is gone.
+fn served() -> World {
+    let simulation = simulation();
+    let world = simulation.world();
+    let mut process = simulation.start(&world, Job::Run);
+    order(&world, 2);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert!(is_ready(&world), "{}", live(&world));
+    world
+}
+
+/// The next version, at rest.
+fn upgrade(world: &World) -> Process {
+    let mut init = upgraded().start(world, Job::Init);
+    assert_eq!(init.drive(LIMIT, |_| false), Ended::Exited(Ok(())));
+    let mut process = upgraded().start(world, Job::Run);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    process
+}
+
+fn condition(world: &World, kind: &str) -> String {
+    let object = live(world);
+    let conditions = object["status"]["conditions"].as_array().unwrap().clone();
+    let found = conditions.into_iter().find(|it| it["type"] == kind).unwrap();
+    let text = |field: &str| found[field].as_str().unwrap().to_owned();
+    format!("{} {}: {}", text("status"), text("reason"), text("message"))
+}
+
+fn of_services(world: &World) -> Vec<Value> {
+    let platform = world.server("platform");
+    platform.objects("runtime.openmcp.cloud/v1alpha1", "Inventory")
+}
+
+#[test]
+fn what_a_new_version_cannot_read_keeps_all_that_it_has_and_goes_on_when_it_is_changed() {
+    let world = served();
+    let (before, had) = (world.version(), children(&world).len());
+    let mut process = upgrade(&world);
+    assert_eq!(oracle::deleted_children(&world, before), Vec::<String>::new());
+    assert_eq!((children(&world).len(), of_services(&world).len()), (had, 1));
+    let ready = condition(&world, "Ready");
+    assert!(
+        ready
+            .starts_with("False ObjectUnreadable: this version of the provider cannot read Greeter team/one")
+            && ready.contains("missing field `language`"),
+        "{ready}"
+    );
+    assert!(condition(&world, "Stalled").starts_with("True"));
+    let mut changed = greeter("team", "one", 2);
+    changed["spec"]["language"] = json!("en");
+    world.server("onboarding").apply(PERSON, &changed).unwrap();
+    assert_eq!(process.drive(LIMIT, is_ready), Ended::Reached);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+    assert!(
+        children(&world)
+            .iter()
+            .any(|(_, child)| child["metadata"]["name"] == "language")
+    );
+}
+
+#[test]
+fn what_a_new_version_cannot_read_goes_on_under_the_old_one() {
+    let world = served();
+    let before = world.version();
+    drop(upgrade(&world));
+    let mut process = simulation().start(&world, Job::Run);
+    assert_eq!(process.drive(LIMIT, is_ready), Ended::Reached);
+    assert_eq!(oracle::deleted_children(&world, before), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_read_can_be_deleted_and_leaves_nothing_behind() {
+    let world = served();
+    let mut process = upgrade(&world);
+    world
+        .server("onboarding")
+        .delete(&greeter("team", "one", 2))
+        .unwrap();
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert!(live(&world).is_null(), "{}", live(&world));
+    assert!(children(&world).is_empty() && of_services(&world).is_empty());
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
+
+#[test]
+fn where_the_api_server_refuses_the_status_an_event_says_what_cannot_be_read() {
+    let world = served();
+    let mut process = upgraded().start(&world, Job::Run);
+    process
+        .network()
+        .trouble("onboarding", usize::MAX, Trouble::Status(422, None), |request| {
+            request.uri().path().ends_with("/greeters/one/status")
+        });
+    process.drive(seconds(600), |_| false);
+    let events = world.server("onboarding").objects("events.k8s.io/v1", "Event");
+    let told = |event: &Value| {
+        event["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("missing field `language`"))
+    };
+    assert!(events.iter().any(told), "{events:#?}");
+}
+
+#[test]
+fn what_was_made_for_an_object_is_removed_only_when_the_api_server_says_that_the_object_is_gone() {
+    let world = served();
+    let onboarding = world.server("onboarding");
+    let gone = greeter("team", "one", 2);
+    onboarding
+        .merge(&gone, &json!({"metadata": {"finalizers": null}}))
+        .unwrap();
+    onboarding.delete(&gone).unwrap();
+    let before = world.version();
+    for trouble in [
+        Trouble::Status(403, None),
+        Trouble::Status(404, None),
+        Trouble::Refused,
+    ] {
+        let mut process = simulation().start(&world, Job::Run);
+        process
+            .network()
+            .trouble("onboarding", usize::MAX, trouble, |request| {
+                request.method() == "GET" && request.uri().path().ends_with("/greeters/one")
+            });
+        process.drive(seconds(600), |_| false);
+        assert_eq!(oracle::deleted_children(&world, before), Vec::<String>::new());
+    }
+    let mut process = simulation().start(&world, Job::Run);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert!(children(&world).is_empty() && of_services(&world).is_empty());
+}
