@@ -31,7 +31,7 @@ use std::{
     sync::Arc,
 };
 
-/// How many names a message lists.
+/// Names in a message.
 const LISTED: usize = 10;
 
 /// Removes everything that was made for a service object, its accesses included. `Ok` means gone.
@@ -58,6 +58,7 @@ pub(crate) async fn blockers<P: ServiceProvider>(
         return Ok(());
     };
     let of = stored.spec.owner.clone();
+    let mark = mark(&of.uid);
     let record = world
         .inventories
         .record(&owner.namespace, &name, of, Some(stored));
@@ -65,7 +66,7 @@ pub(crate) async fn blockers<P: ServiceProvider>(
         .iter()
         .map(|it| (it.name.to_string(), it.clone()))
         .collect();
-    domain::check(world, owner, &reached, record.entries().iter()).await
+    domain::check(world, owner, &reached, &mark, record.entries().iter()).await
 }
 
 /// Removes everything that an Inventory lists, then the Inventory.
@@ -139,9 +140,8 @@ impl<P: ServiceProvider> Scene<'_, P> {
         inventory: &mut Inventory<'_, S>,
         mut force: Option<&mut Receipt>,
     ) -> Result<(), Stop> {
-        let Self { world, owner, .. } = self;
         if force.is_none() {
-            domain::check(world, owner, &self.reached, inventory.entries().values()).await?;
+            self.check(inventory).await?;
         }
         let (custom, rest) = phases(inventory.entries().values());
         for groups in [vec![custom], rest] {
@@ -150,7 +150,7 @@ impl<P: ServiceProvider> Scene<'_, P> {
             }
             if force.is_none() {
                 // Somebody may have made one meanwhile: the definitions take all their objects with them.
-                domain::check(world, owner, &self.reached, inventory.entries().values()).await?;
+                self.check(inventory).await?;
             }
             let torn = self.tear(groups, inventory).await?;
             if torn.waiting.is_empty() {
@@ -165,6 +165,11 @@ impl<P: ServiceProvider> Scene<'_, P> {
             return Err(waiting(&torn));
         }
         Ok(())
+    }
+
+    async fn check<S: Store>(&self, inventory: &Inventory<'_, S>) -> Result<(), Stop> {
+        let entries = inventory.entries().values();
+        domain::check(self.world, self.owner, &self.reached, self.mark, entries).await
     }
 
     /// Everything stays, without our marks.
@@ -211,7 +216,7 @@ impl<P: ServiceProvider> Scene<'_, P> {
                 .get(&entry.id.cluster)
                 .filter(|_| domain::is_definition(entry))
             {
-                done.extend(domain::strip(reached, entry).await?);
+                done.extend(domain::strip(reached, self.mark, entry).await?);
             }
             done.extend(
                 self.world

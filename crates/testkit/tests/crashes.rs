@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{Provider, config, gadget, greeter, simulation, stage, staged};
-use openmcp_testkit::{PERSON, Scenario, Simulation};
-use serde_json::json;
+use common::{
+    Greeter, Provider, ProviderConfig, config, gadget, gadgets, greeter, simulation, stage, staged,
+};
+use openmcp_testkit::{PERSON, Scenario, Simulation, World};
+use serde_json::{Value, json};
+use service_provider_runtime::{Access, Desired, Inputs, Invalid, ServiceProvider, rules};
 
 fn survives(simulation: &Simulation<Provider>, scenario: &Scenario) {
     match simulation.crash_everywhere(scenario) {
@@ -86,4 +89,79 @@ fn a_crash_at_any_effect_after_the_control_plane_lost_its_objects_changes_nothin
             world.server("mcp-team-one").delete(&namespace).unwrap();
         });
     survives(&simulation(), &scenario);
+}
+
+/// The tenant's own object of a kind that the service brings, made where there is that kind: whether it was made is
+/// noted beside it.
+fn make_gadget(world: &World) {
+    let mcp = world.server("mcp-team-one");
+    if mcp.create(&gadget("mine")).is_ok() {
+        mcp.create(&made()).unwrap();
+    }
+}
+
+fn made() -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "made", "namespace": "default"}})
+}
+
+#[test]
+fn a_deletion_that_is_ordered_while_the_process_is_down_takes_nothing_of_the_tenant() {
+    let one = greeter("team", "one", 1);
+    let ordered = one.clone();
+    let scenario = Scenario::new("deletion after a crash")
+        .apply("onboarding", one)
+        .then_at_once("make a gadget and delete", move |world| {
+            make_gadget(world);
+            world.server("onboarding").delete(&ordered).unwrap();
+        })
+        .then("delete the gadget", |world| {
+            let mcp = world.server("mcp-team-one");
+            if mcp.live(&made()).is_some() {
+                let theirs = mcp.live(&gadget("mine"));
+                assert!(theirs.is_some(), "the tenant's object went with its definition");
+                mcp.delete(&gadget("mine")).unwrap();
+                mcp.delete(&made()).unwrap();
+            }
+        });
+    survives(&simulation(), &scenario);
+}
+
+#[test]
+fn a_custom_resource_of_the_service_blocks_no_deletion_that_is_ordered_while_the_process_is_down() {
+    let simulation = Simulation::new("greeter", || WithGadget)
+        .on_platform(config("hello"))
+        .control_plane("team", "one");
+    let one = greeter("team", "one", 1);
+    let ordered = one.clone();
+    let scenario = Scenario::new("own custom resource")
+        .apply("onboarding", one)
+        .given()
+        .apply("onboarding", greeter("team", "one", 2))
+        .then_at_once("delete", move |world| {
+            world.server("onboarding").delete(&ordered).unwrap();
+        });
+    if let Err(failure) = simulation.crash_everywhere(&scenario) {
+        panic!("{failure}");
+    }
+}
+
+/// A provider that makes objects of the kind that it brings, when it is asked for more than the kind.
+struct WithGadget;
+
+impl ServiceProvider for WithGadget {
+    type Api = Greeter;
+    type Config = ProviderConfig;
+
+    fn access(&self) -> Access {
+        Access::mcp([rules::manage("greeter.example.com", &["gadgets"])])
+    }
+
+    fn desired(&self, cx: &Inputs<'_, Self>) -> Result<Desired, Invalid> {
+        let mut desired = Desired::new();
+        desired.mcp(gadgets())?;
+        for number in 1..cx.object().spec.count {
+            desired.mcp(gadget(&format!("ours-{number}")))?;
+        }
+        Ok(desired)
+    }
 }

@@ -1,6 +1,7 @@
 //! The tenant's objects of the kinds that the service installed: they block the deletion of the service.
 //!
-//! The kinds are discovered from the definitions in the Inventory, as they are served now.
+//! The kinds are discovered from the definitions in the Inventory, as they are served now. What is recorded without a
+//! UID (a crash came between its apply and the record) is ours if it bears our mark, as it is for its removal.
 use super::listed;
 use crate::{
     access::{Owner, Reached},
@@ -13,11 +14,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams, Patch, PatchParams},
-    core::GroupVersionKind,
+    core::{GroupVersionKind, PartialObjectMeta},
     discovery::ApiResource,
 };
 use openmcp_reconcile::{
     Fault,
+    apply::Mark,
     children::{Kind, Scope},
     inventory::Entry,
 };
@@ -39,21 +41,26 @@ pub(super) async fn check<'a, P: ServiceProvider>(
     world: &World<P>,
     owner: &Owner<'_>,
     reached: &BTreeMap<String, Reached>,
+    mark: &Mark,
     entries: impl Iterator<Item = &'a Entry> + Clone,
 ) -> Result<(), Stop> {
-    let ours: HashSet<&str> = entries.clone().filter_map(|entry| entry.uid.as_deref()).collect();
+    let ours = Ours {
+        mark,
+        uids: entries.clone().filter_map(|entry| entry.uid.as_deref()).collect(),
+        intents: entries.clone().filter(|entry| entry.uid.is_none()).collect(),
+    };
     let mut found = Vec::new();
     for entry in entries.filter(|entry| is_definition(entry)) {
         let Some(mcp) = reached.get(&entry.id.cluster) else {
             continue;
         };
-        let Some(kind) = served(mcp, entry).await? else {
+        let Some(kind) = served(mcp, mark, entry).await? else {
             continue;
         };
         let lease = world.engine.lease(owner.key, &mcp.cluster, &kind, Scope::All);
         // An error of the watch shows in the list below, too.
         let _ = lease.synced();
-        found.extend(list(mcp, &kind, &ours).await?);
+        found.extend(list(mcp, (&entry.id.cluster, &kind), &ours).await?);
     }
     if found.is_empty() {
         return Ok(());
@@ -66,30 +73,63 @@ pub(super) async fn check<'a, P: ServiceProvider>(
     Err(Stop::stuck("DomainObjectsExist", message))
 }
 
+/// What of the listed objects is ours.
+struct Ours<'a> {
+    mark: &'a Mark,
+    uids: HashSet<&'a str>,
+    intents: Vec<&'a Entry>,
+}
+
+impl Ours<'_> {
+    fn has(&self, cluster: &str, kind: &Kind, item: &PartialObjectMeta<DynamicObject>) -> bool {
+        if item.uid().is_some_and(|uid| self.uids.contains(uid.as_str())) {
+            return true;
+        }
+        let namespace = item.namespace().unwrap_or_default();
+        let intended = self.intents.iter().any(|Entry { id, .. }| {
+            id.cluster == cluster
+                && (&id.group, &id.kind) == (&kind.resource.group, &kind.resource.kind)
+                && (id.namespace == namespace && id.name == item.name_any())
+        });
+        intended && bears(item, self.mark)
+    }
+}
+
+fn bears<K: ResourceExt>(object: &K, mark: &Mark) -> bool {
+    object.labels().get(mark.label) == Some(&mark.value)
+}
+
 /// How a definition's kind is served. `None` when there is none of ours, or when it is already going, and its
 /// objects with it.
-async fn served(mcp: &Reached, entry: &Entry) -> Result<Option<Kind>, Fault> {
-    let definition = definition(mcp, entry).await?;
+async fn served(mcp: &Reached, mark: &Mark, entry: &Entry) -> Result<Option<Kind>, Fault> {
+    let definition = definition(mcp, mark, entry).await?;
     let stays = definition.filter(|it| it.metadata.deletion_timestamp.is_none());
     Ok(stays.and_then(|it| kind_of(&it)))
 }
 
 /// As [`served`], for one that is going.
-async fn going(mcp: &Reached, entry: &Entry) -> Result<Option<Kind>, Fault> {
-    let definition = definition(mcp, entry).await?;
+async fn going(mcp: &Reached, mark: &Mark, entry: &Entry) -> Result<Option<Kind>, Fault> {
+    let definition = definition(mcp, mark, entry).await?;
     let going = definition.filter(|it| it.metadata.deletion_timestamp.is_some());
     Ok(going.and_then(|it| kind_of(&it)))
 }
 
 /// The definition that an entry is about, if it is still ours.
-async fn definition(mcp: &Reached, entry: &Entry) -> Result<Option<CustomResourceDefinition>, Fault> {
+async fn definition(
+    mcp: &Reached,
+    mark: &Mark,
+    entry: &Entry,
+) -> Result<Option<CustomResourceDefinition>, Fault> {
     let api: Api<CustomResourceDefinition> = Api::all(mcp.cluster.client.clone());
     let doing = || format!("read CustomResourceDefinition {}", entry.id.name);
     let found = api
         .get_opt(&entry.id.name)
         .await
         .map_err(|error| Fault::api(doing(), &error))?;
-    Ok(found.filter(|found| found.uid() == entry.uid))
+    Ok(found.filter(|found| match &entry.uid {
+        Some(_) => found.uid() == entry.uid,
+        None => bears(found, mark),
+    }))
 }
 
 fn kind_of(definition: &CustomResourceDefinition) -> Option<Kind> {
@@ -103,8 +143,8 @@ fn kind_of(definition: &CustomResourceDefinition) -> Option<Kind> {
 }
 
 /// Takes the finalizers off the objects of a definition that is being deleted. Returns what was done.
-pub(super) async fn strip(mcp: &Reached, entry: &Entry) -> Result<Vec<String>, Fault> {
-    let Some(kind) = going(mcp, entry).await? else {
+pub(super) async fn strip(mcp: &Reached, mark: &Mark, entry: &Entry) -> Result<Vec<String>, Fault> {
+    let Some(kind) = going(mcp, mark, entry).await? else {
         return Ok(Vec::new());
     };
     let all: Api<DynamicObject> = Api::all_with(mcp.cluster.client.clone(), &kind.resource);
@@ -145,7 +185,7 @@ pub(super) async fn strip(mcp: &Reached, entry: &Entry) -> Result<Vec<String>, F
     Ok(done)
 }
 
-async fn list(mcp: &Reached, kind: &Kind, ours: &HashSet<&str>) -> Result<Vec<String>, Fault> {
+async fn list(mcp: &Reached, (cluster, kind): (&str, &Kind), ours: &Ours<'_>) -> Result<Vec<String>, Fault> {
     let api: Api<DynamicObject> = Api::all_with(mcp.cluster.client.clone(), &kind.resource);
     let listed = match api.list_metadata(&ListParams::default().limit(PAGE)).await {
         Ok(listed) => listed,
@@ -153,10 +193,7 @@ async fn list(mcp: &Reached, kind: &Kind, ours: &HashSet<&str>) -> Result<Vec<St
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
         Err(error) => return Err(Fault::api(format_args!("list {}", kind.resource.plural), &error)),
     };
-    let theirs = listed
-        .items
-        .iter()
-        .filter(|item| item.uid().is_none_or(|uid| !ours.contains(uid.as_str())));
+    let theirs = listed.items.iter().filter(|item| !ours.has(cluster, kind, item));
     Ok(theirs
         .map(|item| match item.namespace() {
             Some(namespace) => format!("{} {namespace}/{}", kind.resource.kind, item.name_any()),

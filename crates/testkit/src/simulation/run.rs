@@ -1,7 +1,7 @@
 //! One run of a scenario, the states that a crash would leave behind on its way, and its judgement.
 use super::{
     Failure, LIMIT, Outcome, Simulation,
-    scenario::{Does, Scenario},
+    scenario::{Act, Scenario},
 };
 use crate::{Crash, Ended, Job, Process, World, oracle};
 use service_provider_runtime::ServiceProvider;
@@ -53,9 +53,15 @@ impl<P: ServiceProvider> Simulation<P> {
         }
         let expected = run.end(scenario, None, None)?;
         for state in states.take() {
+            let left = scenario.acts.get(state.acts..).unwrap_or_default();
+            if left.first().is_some_and(|next| next.at_once) {
+                let mut run = Run::new(self, state.world.fork());
+                run.play(left);
+                run.end(scenario, Some(state.at), Some(&expected))?;
+            }
             let mut run = Run::new(self, state.world);
             run.settle("restart", PAUSE);
-            run.play(scenario.acts.get(state.acts..).unwrap_or_default());
+            run.play(left);
             run.end(scenario, Some(state.at), Some(&expected))?;
         }
         Ok(expected.effects)
@@ -121,10 +127,10 @@ impl<'a, P: ServiceProvider> Run<'a, P> {
         }
     }
 
-    fn play(&mut self, acts: &[(String, Does)]) {
-        for (what, does) in acts {
-            does(&self.world);
-            self.settle(what, PAUSE);
+    fn play(&mut self, acts: &[Act]) {
+        for act in acts {
+            (act.does)(&self.world);
+            self.settle(&act.what, PAUSE);
         }
     }
 

@@ -5,11 +5,20 @@ use std::sync::Arc;
 
 pub(super) type Does = Arc<dyn Fn(&World) + Send + Sync>;
 
+/// One thing that somebody does.
+#[derive(Clone)]
+pub(super) struct Act {
+    pub(super) what: String,
+    pub(super) does: Does,
+    /// After a crash nobody waits for the restart.
+    pub(super) at_once: bool,
+}
+
 /// What people do, one thing after the other; the world comes to rest after each.
 #[derive(Clone)]
 pub struct Scenario {
     pub(super) name: String,
-    pub(super) acts: Vec<(String, Does)>,
+    pub(super) acts: Vec<Act>,
     /// The acts before are not crashed in.
     pub(super) from: usize,
 }
@@ -34,8 +43,23 @@ impl Scenario {
     /// Then somebody does something.
     #[must_use]
     pub fn then(mut self, what: &str, does: impl Fn(&World) + Send + Sync + 'static) -> Self {
-        self.acts.push((what.to_owned(), Arc::new(does)));
+        self.acts.push(Act {
+            what: what.to_owned(),
+            does: Arc::new(does),
+            at_once: false,
+        });
         self
+    }
+
+    /// As [`Scenario::then`]; and where the process crashed in what went before, the same also while it is down, so that
+    /// it finds the one half done and the other asked for. What is done must be possible then.
+    #[must_use]
+    pub fn then_at_once(self, what: &str, does: impl Fn(&World) + Send + Sync + 'static) -> Self {
+        let mut scenario = self.then(what, does);
+        if let Some(last) = scenario.acts.last_mut() {
+            last.at_once = true;
+        }
+        scenario
     }
 
     /// Then an object is made or changed on a server.

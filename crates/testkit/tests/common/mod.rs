@@ -84,7 +84,8 @@ fn greeting(name: &str, text: &str) -> Value {
     })
 }
 
-fn gadgets() -> Value {
+/// The definition that the service brings.
+pub(crate) fn gadgets() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "gadgets.greeter.example.com"},
