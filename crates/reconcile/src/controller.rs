@@ -331,6 +331,7 @@ impl Shared {
             Err(fault) => Finish::Failed {
                 class: fault.class,
                 retry_after: fault.retry_after,
+                wake: fault.wake,
             },
         };
         let now = self.now();

@@ -22,6 +22,9 @@ pub struct Fault {
     pub message: String,
     /// The server's wish (`Retry-After` in seconds), if it gave one. The queue obeys for ten minutes at most.
     pub retry_after: Option<Duration>,
+    /// When time itself makes work on the same key, whatever becomes of this failure (a token's renewal). It counts for
+    /// [`Class::Invalid`], which is not tried again by itself; all others are tried again anyway.
+    pub wake: Option<Duration>,
 }
 
 /// The classes of runtime design §1.
@@ -74,6 +77,7 @@ impl Fault {
             reason,
             message: brief(&message.into(), MESSAGE_MAX).into_owned(),
             retry_after: None,
+            wake: None,
         }
     }
     /// A wrong input: [`Class::Invalid`].
@@ -92,6 +96,13 @@ impl Fault {
     #[must_use]
     pub fn after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// There is other work to do at that time.
+    #[must_use]
+    pub fn waking(mut self, after: Option<Duration>) -> Self {
+        self.wake = after;
         self
     }
 

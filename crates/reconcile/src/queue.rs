@@ -80,6 +80,8 @@ pub enum Finish {
         class: Class,
         /// The server's wish, honoured as a lower bound, for ten minutes at most.
         retry_after: Option<Duration>,
+        /// Where it is not tried again by itself: look again after this time.
+        wake: Option<Duration>,
     },
 }
 

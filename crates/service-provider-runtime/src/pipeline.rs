@@ -67,7 +67,7 @@ impl<P: ServiceProvider> Pipeline<P> {
                 self.write(key, &**object, &said, &Verdict::Applied(&applied))
                     .await?;
                 match soonest(applied.failures) {
-                    Some(fault) => Err(fault),
+                    Some(fault) => Err(fault.waking(applied.wake)),
                     None => Ok(applied.wake.map_or(Outcome::Settled, Outcome::Wake)),
                 }
             }

@@ -61,6 +61,7 @@ impl Drop for Running {
         let finish = Finish::Failed {
             class: Class::Unreachable,
             retry_after: None,
+            wake: None,
         };
         let now = self.shared.now();
         self.shared

@@ -42,7 +42,7 @@ pub(super) struct Hold {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) phase: Phase,
-    /// Asked for by the last successful pass.
+    /// Asked for by the last pass that asked.
     pub(super) timer: Option<Duration>,
     pub(super) hold: Option<Hold>,
     pub(super) attempts: [u32; Class::ALL.len()],
@@ -75,7 +75,7 @@ impl Entry {
         early: bool,
         jitter: f64,
     ) -> Option<Duration> {
-        let (class, retry_after) = match finish {
+        let (class, retry_after, wake) = match finish {
             Finish::Settled | Finish::Wake(_) => {
                 self.attempts = Default::default();
                 self.hold = None;
@@ -85,12 +85,17 @@ impl Entry {
                 };
                 return None;
             }
-            Finish::Failed { class, retry_after } => (class, retry_after),
+            Finish::Failed {
+                class,
+                retry_after,
+                wake,
+            } => (class, retry_after, wake),
         };
         let Some(limits) = backoff::limits(class) else {
             // Only a change of an input helps. A timer that is still ahead keeps its time.
             self.attempts = Default::default();
             self.hold = None;
+            self.timer = wake.map(|after| now.saturating_add(after)).or(self.timer);
             return None;
         };
         let asked = now.saturating_add(retry_after.unwrap_or_default().min(ASKED));

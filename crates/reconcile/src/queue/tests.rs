@@ -16,6 +16,7 @@ fn failed(class: Class) -> Finish {
     Finish::Failed {
         class,
         retry_after: None,
+        wake: None,
     }
 }
 
@@ -176,6 +177,7 @@ fn each_class_counts_for_itself_and_retry_after_is_a_lower_bound() {
     let asked = Finish::Failed {
         class: Class::Retry,
         retry_after: Some(at(9000)),
+        wake: None,
     };
     assert_eq!(fail(asked), at(9000));
 }
@@ -188,10 +190,29 @@ fn a_server_that_asks_for_a_year_is_left_in_peace_for_ten_minutes() {
     let year = Finish::Failed {
         class: Class::Retry,
         retry_after: Some(Duration::from_secs(31_536_000)),
+        wake: None,
     };
     assert_eq!(queue.done(at(0), &x, year, 1.0), Some(Duration::from_secs(600)));
     queue.wake(at(1), x.clone(), Lane::Urgent);
     assert_eq!(queue.next_due(), Some(Duration::from_secs(600)));
+}
+
+#[test]
+fn a_failure_that_no_retry_helps_keeps_the_time_at_which_there_is_other_work() {
+    let (mut queue, x) = (queue(1), key("a", "x"));
+    queue.wake(at(0), x.clone(), Lane::Urgent);
+    queue.next(at(0)).unwrap();
+    let refused = Finish::Failed {
+        class: Class::Invalid,
+        retry_after: None,
+        wake: Some(at(7000)),
+    };
+    assert_eq!(queue.done(at(0), &x, refused, 1.0), None, "no retry");
+    assert_eq!(queue.next_due(), Some(at(7000)));
+    assert!(queue.next(at(6999)).is_none());
+    assert!(queue.next(at(7000)).is_some());
+    queue.done(at(7000), &x, failed(Class::Invalid), 1.0);
+    assert_eq!(queue.next_due(), None);
 }
 
 #[test]
@@ -251,6 +272,7 @@ fn no_event_runs_a_key_before_the_time_that_the_server_asked_for() {
     let asked = |class| Finish::Failed {
         class,
         retry_after: Some(at(9000)),
+        wake: None,
     };
     for (class, from) in [(Class::Retry, at(9000)), (Class::Unreachable, at(500))] {
         queue.wake(at(0), x.clone(), Lane::Urgent);
@@ -291,7 +313,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Finish::Settled),
         1 => (0..2000_u64).prop_map(|ms| Finish::Wake(at(ms))),
         3 => (class, prop::option::of((0..3000_u64).prop_map(at)))
-            .prop_map(|(class, retry_after)| Finish::Failed { class, retry_after }),
+            .prop_map(|(class, retry_after)| Finish::Failed { class, retry_after, wake: None }),
     ];
     prop_oneof![
         5 => (0..12_u8, lane).prop_map(|(key, lane)| Op::Wake { key, lane }),

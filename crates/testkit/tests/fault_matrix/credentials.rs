@@ -3,7 +3,7 @@ use crate::{
     common::{is_ready, order, seconds},
     stage::{MCP, conditions, greeting, is_well, served},
 };
-use openmcp_testkit::{Process, Trouble};
+use openmcp_testkit::{Process, Trouble, World, children};
 
 #[test]
 fn fault_12_rotated_credentials_are_swapped_in_without_a_new_list() {
@@ -78,4 +78,41 @@ fn fault_12_revoked_credentials_and_missing_rights_are_a_condition_and_no_hot_lo
     assert!(conditions(&world).contains("forbidden"), "{}", conditions(&world));
     process.network().heal();
     is_well(&world, &mut process, 3);
+}
+
+/// When the workload's token is to be renewed.
+fn renewal(world: &World) -> String {
+    let secret = children(world)
+        .into_iter()
+        .find(|(_, child)| child["kind"] == "Secret");
+    let (_, secret) = secret.unwrap();
+    secret["metadata"]["annotations"]["reconcile/renew-at"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn fault_12_a_token_is_renewed_in_time_although_another_object_is_refused_for_good() {
+    let (world, mut process) = served(1);
+    process
+        .network()
+        .trouble(MCP, usize::MAX, Trouble::Status(413, None), |request| {
+            request.method() == "PATCH" && request.uri().path().ends_with("/greeting-1")
+        });
+    order(&world, 2);
+    process.drive(seconds(60), |_| false);
+    assert!(conditions(&world).contains("Rejected"), "{}", conditions(&world));
+    let before = process.network().requests();
+    for _ in 0..3 {
+        let last = renewal(&world);
+        process.drive(seconds(4 * 3600), |_| false);
+        assert!(renewal(&world) > last, "{last}");
+    }
+    let sent = process.network().trace().split_off(before);
+    let refused = sent.iter().filter(|line| line.contains("/greeting-1")).count();
+    assert!(refused < 10, "{refused} times in twelve hours");
+    process.network().heal();
+    order(&world, 1);
+    is_well(&world, &mut process, 1);
 }
