@@ -23,6 +23,8 @@ mod meta;
 mod onboarding;
 mod platform;
 mod report;
+#[cfg(test)]
+mod rig;
 mod run;
 mod schedule;
 

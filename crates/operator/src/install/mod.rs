@@ -12,6 +12,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod uninstall;
+#[cfg(test)]
+mod uninstalled;
 
 pub(crate) use reconcile::Install;
 

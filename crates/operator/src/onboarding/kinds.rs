@@ -1,5 +1,6 @@
 //! The service objects on the onboarding cluster: one watch for each kind that a ServiceProvider registered, of their
 //! identities only.
+use super::Removals;
 use crate::platform::{
     Wake,
     slim::{Crd, ServiceObject},
@@ -41,6 +42,7 @@ pub(crate) struct Kinds {
     crds: Store<Crd>,
     providers: Store<ServiceProvider>,
     wake: Wake,
+    removals: Removals,
     shutdown: CancellationToken,
     running: Mutex<BTreeMap<GroupVersionKind, KindWatch>>,
 }
@@ -51,6 +53,7 @@ impl Kinds {
         crds: Store<Crd>,
         providers: Store<ServiceProvider>,
         wake: Wake,
+        removals: Removals,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
@@ -58,6 +61,7 @@ impl Kinds {
             crds,
             providers,
             wake,
+            removals,
             shutdown,
             running: Mutex::default(),
         }
@@ -87,7 +91,7 @@ impl Kinds {
 
     fn watch(&self, resource: ApiResource) -> KindWatch {
         let stop = self.shutdown.child_token();
-        let (wake, providers) = (self.wake.clone(), self.providers.clone());
+        let (wake, removals) = (self.wake.clone(), self.removals.clone());
         let api: Api<ServiceObject> = Api::all_with(self.client.clone(), &resource);
         let store = watch_dynamic(
             "onboarding",
@@ -103,19 +107,16 @@ impl Kinds {
                     &object.name_any(),
                     Lane::Normal,
                 );
-                for provider in providers
-                    .all()
-                    .iter()
-                    .filter(|p| crate::meta::is_deleting(p.as_ref()))
-                {
-                    wake.provider(
-                        openmcp_api::provider::ProviderKind::Service,
-                        provider.name_any(),
-                        Lane::Normal,
-                    );
-                }
+                removals.wake_providers();
             },
         );
+        // A list without objects is news, too, and no change tells it.
+        let (listed, ended, removals) = (store.clone(), stop.clone(), self.removals.clone());
+        tokio::spawn(async move {
+            if ended.run_until_cancelled(listed.synced()).await.is_some() {
+                removals.wake();
+            }
+        });
         KindWatch { store, stop }
     }
 

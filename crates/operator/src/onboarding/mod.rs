@@ -1,19 +1,21 @@
 //! The onboarding cluster as the operator gets and keeps it (contract §9): it asks for one like anybody else, installs the
 //! tenants' CRDs and the policies that guard them, and only then lets ControlPlanes be served.
 //!
-//! `requests` is what it asks for, `reconcile` the way to a usable cluster, `policies` what guards it, `kinds` the
-//! service objects on it. It knows nothing of how a ControlPlane is made.
+//! `requests` is what it asks for, `reconcile` the way to a usable cluster, `policies` what guards it, `watches` what
+//! is seen of it, `kinds` the service objects on it, `removals` who waits for them. It knows nothing of how a ControlPlane is made.
 mod kinds;
 pub(crate) mod policies;
 mod reconcile;
+mod removals;
 mod requests;
 mod roles;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 pub(crate) use kinds::{Kinds, Objects, registered};
-pub(crate) use reconcile::Bootstrap;
-use reconcile::Guard;
+pub(crate) use reconcile::{Bootstrap, Guard};
+use removals::Removals;
 
 use crate::platform::slim::{AccessSecret, Crd, NamespaceName};
 use openmcp_api::ControlPlane;
@@ -37,6 +39,7 @@ pub(crate) struct Onboarding {
     pub crds: Store<Crd>,
     pub kinds: Kinds,
     pub events: Recorder,
+    removals: Removals,
     guard: Guard,
 }
 

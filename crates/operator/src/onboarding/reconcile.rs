@@ -1,19 +1,16 @@
 //! From "there is no onboarding cluster" to "tenants may order": request → access → CRDs → policies → proof that they
 //! act → ControlPlanes. Afterwards it keeps credentials, policies and the access to service kinds current.
-use super::{Kinds, NAME, Onboarding, Slot, policies, registered, requests, roles};
+use super::{NAME, Onboarding, Slot, policies, registered, requests, roles};
 use crate::{
     crds,
     ensure::Applier,
-    platform::{
-        Platform, Wake,
-        slim::{AccessSecret, Crd, NamespaceName},
-    },
+    platform::{Platform, Wake},
 };
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     rbac::v1::ClusterRole,
 };
-use kube::{Api, ResourceExt, api::PostParams, runtime::watcher::Config};
+use kube::{Api, api::PostParams, runtime::watcher::Config};
 use openmcp_api::{
     AccessRequest, ControlPlane,
     crds::{InstalledOn, installed_on},
@@ -23,8 +20,7 @@ use openmcp_reconcile::{
     Fault, Key, Lane, Outcome, Reconciler,
     apply::Mark,
     cluster::Connection,
-    events::Recorder,
-    watch::{Change, Store, watch_on},
+    watch::{Store, watch_on},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -153,102 +149,40 @@ impl Bootstrap {
             guard.ensure().await
         };
         tokio::try_join!(crds, guarded)?;
-        let onboarding = Arc::new(self.watch(connection, client, guard, &stop));
+        let onboarding = self.watch(connection, client, guard, &stop);
         tokio::join!(prove(&onboarding.client), onboarding.synced()).0?;
         abandoned.disarm();
-        let _ = self
-            .wake
-            .known_control_planes
-            .set(onboarding.control_planes.clone());
-        let _ = self.slot.set(onboarding.clone());
-        self.usable.send_replace(Some(onboarding.clone()));
+        self.opened(&onboarding);
         tracing::info!("the onboarding cluster is usable: its policies deny, ControlPlanes are served");
         Ok(onboarding)
     }
 
-    fn watch(
+    /// Its watches, which end with `stop`.
+    pub(crate) fn watch(
         &self,
         connection: Connection,
         client: kube::Client,
         guard: Guard,
         stop: &CancellationToken,
-    ) -> Onboarding {
-        let wake = self.wake.clone();
-        let control_planes: Store<ControlPlane> = watch_on(
-            "onboarding",
-            Api::all(client.clone()),
-            Config::default(),
-            stop.clone(),
-            move |change: Change<ControlPlane>| {
-                let control_plane = change.object();
-                let lane = if matches!(change, Change::Applied { first: true, .. }) {
-                    Lane::Bulk
-                } else {
-                    Lane::Urgent
-                };
-                wake.control_plane(
-                    &control_plane.namespace().unwrap_or_default(),
-                    &control_plane.name_any(),
-                    lane,
-                );
-            },
-        );
-        let wake = self.wake.clone();
-        let namespaces = watch_on(
-            "onboarding",
-            Api::all(client.clone()),
-            Config::default(),
-            stop.clone(),
-            move |change: Change<NamespaceName>| {
-                let name = change.object().name_any();
-                wake.control_planes_where(|c| c.namespace().as_deref() == Some(&name), Lane::Bulk);
-            },
-        );
-        let wake = self.wake.clone();
-        let ours = Config::default().labels(&format!(
-            "{}={}",
-            labels::MANAGED_BY,
-            labels::MANAGED_BY_CONTROL_PLANE
-        ));
-        let secrets = watch_on(
-            "onboarding",
-            Api::all(client.clone()),
-            ours,
-            stop.clone(),
-            move |change: Change<AccessSecret>| {
-                wake.control_plane_of(change.object().labels(), Lane::Normal);
-            },
-        );
-        let wake = self.wake.clone();
-        let crds = watch_on(
-            "onboarding",
-            Api::all(client.clone()),
-            Config::default(),
-            stop.clone(),
-            move |_: Change<Crd>| {
-                wake.onboarding(Lane::Normal);
-                wake.control_planes_where(|c| c.metadata.deletion_timestamp.is_some(), Lane::Normal);
-            },
-        );
-        let kinds = Kinds::new(
-            client.clone(),
-            crds.clone(),
-            self.platform.service_providers.clone(),
-            self.wake.clone(),
-            stop.clone(),
-        );
-        let events = Recorder::new(client.clone(), crate::controlplane::NAME);
-        Onboarding {
+    ) -> Arc<Onboarding> {
+        Arc::new(Onboarding::watch(
             connection,
             client,
-            control_planes,
-            namespaces,
-            secrets,
-            crds,
-            kinds,
-            events,
             guard,
-        }
+            &self.platform,
+            &self.wake,
+            stop,
+        ))
+    }
+
+    /// Tells everybody that the onboarding cluster is usable.
+    pub(crate) fn opened(&self, onboarding: &Arc<Onboarding>) {
+        let known = onboarding.control_planes.clone();
+        let _ = self.wake.known_control_planes.set(known);
+        let _ = self.slot.set(onboarding.clone());
+        self.usable.send_replace(Some(onboarding.clone()));
+        // Until now nobody could know whether there are service objects.
+        onboarding.removals.wake();
     }
 }
 
@@ -261,7 +195,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    fn start(client: &kube::Client, wake: &Wake, stop: &CancellationToken) -> Self {
+    pub(crate) fn start(client: &kube::Client, wake: &Wake, stop: &CancellationToken) -> Self {
         let mark = Mark {
             label: labels::MANAGED_BY,
             value: labels::MANAGED_BY_CONTROL_PLANE.to_owned(),
