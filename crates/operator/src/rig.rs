@@ -20,6 +20,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// What the onboarding cluster is known by.
+pub(crate) const ONBOARDING: &str = "onboarding-uid";
 pub(crate) const SYSTEM: &str = "openmcp-system";
 pub(crate) const SERVICE_GROUP: &str = "kro.services.open-control-plane.io";
 
@@ -66,6 +68,7 @@ impl Rig {
             onboarding: bootstrap.handle(),
             control_planes: control_planes.handle(),
             known_control_planes: Arc::default(),
+            known_namespaces: Arc::default(),
         };
         let stop = CancellationToken::new();
         let client = kube::Client::new(platform.clone(), "default");
@@ -122,7 +125,7 @@ impl Rig {
             usable,
         );
         let guard = Guard::start(&client, &self.wake, &self.stop);
-        let onboarding = bootstrap.watch(connection, client, guard, &self.stop);
+        let onboarding = bootstrap.watch(connection, client, ONBOARDING.into(), guard, &self.stop);
         onboarding.synced().await;
         self.calm().await;
         bootstrap.opened(&onboarding);

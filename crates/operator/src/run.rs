@@ -159,6 +159,7 @@ impl Controllers {
             onboarding: self.onboarding.handle(),
             control_planes: self.control_planes.handle(),
             known_control_planes: Arc::default(),
+            known_namespaces: Arc::default(),
         }
     }
 }

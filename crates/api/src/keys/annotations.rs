@@ -12,6 +12,11 @@ pub const PROVIDER_NAME: &str = "openmcp.cloud/provider-name";
 pub const PROVIDER_KIND: &str = "openmcp.cloud/provider-kind";
 pub const PROVIDER_GENERATION: &str = "openmcp.cloud/provider-generation";
 
+/// On a ControlPlane's platform namespace: the UID of the ControlPlane that it was made for, and that of the onboarding
+/// cluster (its namespace kube-system) which the ControlPlane lives on.
+pub const CONTROL_PLANE_UID: &str = "core.openmcp.cloud/mcp-uid";
+pub const ONBOARDING_UID: &str = "core.openmcp.cloud/onboarding-uid";
+
 /// On Clusters: what the provider wants to show.
 pub const PROVIDER_INFO: &str = "clusters.openmcp.cloud/providerinfo";
 

@@ -3,6 +3,7 @@
 use super::{
     conditions::{Conditions, Side},
     desired::{self, Plan},
+    former::Whose,
     reconcile::Reconcile,
 };
 use crate::{ensure::is_news, meta::is_deleting, onboarding::policies};
@@ -14,7 +15,7 @@ use openmcp_api::{
         control_plane::{CLUSTER_CONDITIONS_SYNCED, CLUSTER_REQUEST_READY, META, cluster},
         find, reasons,
     },
-    keys::{finalizers, labels},
+    keys::{annotations, finalizers, labels},
 };
 use openmcp_reconcile::Fault;
 use std::{collections::BTreeMap, sync::Arc};
@@ -66,7 +67,7 @@ impl Reconcile {
             return Err(Stop::Waiting);
         }
         let name = &plan.platform_namespace;
-        let live = self.platform.namespaces.get("", name);
+        let mut live = self.platform.namespaces.get("", name);
         if let Some(live) = &live {
             if !plan.owns(live.labels()) {
                 let message = format!(
@@ -76,12 +77,32 @@ impl Reconcile {
                 conditions.no(META, reasons::INTERNAL_ERROR, message);
                 return Err(Stop::Waiting);
             }
+        }
+        match self.whose(plan) {
+            Some(Whose::Former(uid)) => {
+                self.finish_former(plan, uid, conditions).await?;
+                live = None;
+            }
+            Some(Whose::Elsewhere(uid)) => {
+                let message = format!(
+                    "the platform namespace {name} was made for a ControlPlane of this name on another onboarding cluster (UID {uid}): nothing is touched. A platform owner hands it over by `kubectl annotate namespace {name} {}-`",
+                    annotations::CONTROL_PLANE_UID
+                );
+                conditions.no(META, reasons::CONFIGURATION_PROBLEM, message);
+                return Err(Stop::Waiting);
+            }
+            Some(Whose::Its | Whose::Unrecorded) | None => {}
+        }
+        if let Some(live) = &live {
             if is_deleting(live.as_ref()) {
                 conditions.no(META, reasons::WAITING_FOR_NAMESPACE_DELETION, format!("the platform namespace {name}, of an earlier ControlPlane of this name, is still being deleted"));
                 return Err(Stop::Waiting);
             }
         }
-        let ensured = self.apply.ensure(live.as_deref(), plan.namespace_object()).await;
+        let ensured = {
+            let desired = plan.namespace_object(&self.onboarding.identity);
+            self.apply.ensure(live.as_deref(), desired).await
+        };
         step(ensured, META, Side::Platform, conditions)?;
         conditions.yes(META, format!("platform namespace {name}"));
         Ok(())

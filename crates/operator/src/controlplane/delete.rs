@@ -1,9 +1,11 @@
 //! A deleted ControlPlane, backwards: services → accesses and users' Secrets → ClusterRequests → namespace → finalizer.
-//! Every step is level-based, so that a restart in the middle goes on where it was (known fault 23).
+//! A provider whose service object is gone already may still have something to remove: its Inventory says so. Every
+//! step is level-based, so that a restart in the middle goes on where it was (known fault 23).
 use super::{
     conditions::{Conditions, Side},
     create::{Stop, step},
     desired::Plan,
+    former::Whose,
     reconcile::Reconcile,
 };
 use crate::{
@@ -39,7 +41,7 @@ impl Reconcile {
         }
     }
 
-    async fn backwards(&self, plan: &Plan<'_>, conditions: &mut Conditions) -> Result<(), Stop> {
+    pub(super) async fn backwards(&self, plan: &Plan<'_>, conditions: &mut Conditions) -> Result<(), Stop> {
         let left = self.delete_services(plan).await;
         let left = step(left, ALL_SERVICES_DELETED, Side::Onboarding, conditions)?;
         wait(
@@ -48,6 +50,21 @@ impl Reconcile {
             reasons::WAITING_FOR_SERVICE_DELETION,
             conditions,
         )?;
+        if let None | Some(Whose::Elsewhere(_)) = self.whose(plan) {
+            // What is on the platform under its name, if anything, is somebody else's.
+            let secrets = self.remove_user_secrets(plan, |_| false).await;
+            return step(secrets, ALL_ACCESS_READY, Side::Onboarding, conditions).map(drop);
+        }
+        let left = self.inventories(plan).await;
+        let left = step(left, ALL_SERVICES_DELETED, Side::Platform, conditions)?;
+        wait(
+            left.clone(),
+            ALL_SERVICES_DELETED,
+            reasons::WAITING_FOR_SERVICE_DELETION,
+            conditions,
+        )
+        // Nothing that is watched here changes with it.
+        .map_err(|_| Stop::Failed(Fault::retry("WaitingForInventories", left.join(", "))))?;
         conditions.yes(
             ALL_SERVICES_DELETED,
             "no service object of this ControlPlane is left",
@@ -123,10 +140,6 @@ impl Reconcile {
             .finalizers()
             .iter()
             .filter_map(|f| f.strip_prefix(finalizers::CLUSTER_REQUEST_PREFIX));
-        let namespace = self.platform.namespaces.get("", &plan.platform_namespace);
-        if namespace.is_none_or(|namespace| !plan.owns(namespace.labels())) {
-            return Ok(Vec::new());
-        }
         let mut left = Vec::new();
         for name in named.filter(|name| *name != plan.name) {
             left.extend(self.delete_request(&api, plan, name).await?);
@@ -163,9 +176,6 @@ impl Reconcile {
         let Some(namespace) = self.platform.namespaces.get("", &plan.platform_namespace) else {
             return Ok(Vec::new());
         };
-        if !plan.owns(namespace.labels()) {
-            return Ok(Vec::new());
-        }
         if !is_deleting(namespace.as_ref()) {
             let api: Api<Namespace> = Api::all(self.platform.client.clone());
             meta::delete(&api, namespace.as_ref()).await?;

@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt};
 use openmcp_api::{
     ControlPlane,
     common::{Endpoint, OidcProviderConfig},
-    keys::labels,
+    keys::{annotations, labels},
     names::{self, AccessKey, label_value},
 };
 use serde_json::{Value, json};
@@ -60,8 +60,16 @@ impl<'a> Plan<'a> {
             .all(|(key, value)| on.get(*key) == Some(value))
     }
 
-    pub(super) fn namespace_object(&self) -> Value {
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.platform_namespace, "labels": self.labels()}})
+    /// Its namespace on the platform, with the record of whose it is.
+    pub(super) fn namespace_object(&self, onboarding: &str) -> Value {
+        let record = json!({
+            annotations::CONTROL_PLANE_UID: self.object.metadata.uid,
+            annotations::ONBOARDING_UID: onboarding,
+        });
+        json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": self.platform_namespace, "labels": self.labels(), "annotations": record},
+        })
     }
 
     /// The purpose that it asks for, where it overrides the configured one.

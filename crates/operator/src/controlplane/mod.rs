@@ -3,13 +3,16 @@
 //! it waits for.
 //!
 //! `desired` builds the objects and `conditions` says how far they are, both purely; `create` and `delete` are the two
-//! ways to go. It knows nothing of how a cluster is made, nor of what a service is beyond its kind.
+//! ways to go, `former` goes the second one for ControlPlanes that are gone. It knows nothing of how a cluster is made, nor of what a service is beyond its kind.
 mod access;
 mod conditions;
 mod create;
 mod delete;
 mod desired;
+mod former;
 mod reconcile;
+#[cfg(test)]
+mod stripped;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,5 @@
 //! One reconcile of one ControlPlane: operation annotation → finalizers → create or delete → status.
-use super::{NAME, conditions::Conditions, create::Found, delete::is_kept, desired::Plan};
+use super::{NAME, conditions::Conditions, create::Found, delete::is_kept, desired::Plan, former::Whose};
 use crate::{
     config::ControlPlanes,
     ensure::Applier,
@@ -66,7 +66,7 @@ impl Reconcile {
 impl Reconciler for Reconcile {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
         let Some(control_plane) = self.onboarding.control_planes.get(&key.namespace, &key.name) else {
-            return Ok(Outcome::Settled);
+            return self.leftovers(key).await;
         };
         let api = self.api(&key.namespace);
         match meta::operation(control_plane.as_ref()) {
@@ -101,7 +101,9 @@ impl Reconciler for Reconcile {
 
 impl Reconcile {
     async fn remove(&self, api: &Api<ControlPlane>, control_plane: &ControlPlane) -> Result<Outcome, Fault> {
-        if !meta::has_finalizer(control_plane, finalizers::CONTROL_PLANE) {
+        let whose = self.whose(&Plan::new(control_plane));
+        let made = matches!(whose, Some(Whose::Its | Whose::Former(_)));
+        if !made && !meta::has_finalizer(control_plane, finalizers::CONTROL_PLANE) {
             return Ok(Outcome::Settled);
         }
         let mut conditions = Conditions::default();

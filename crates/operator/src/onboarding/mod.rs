@@ -31,6 +31,8 @@ pub(crate) type Slot = Arc<OnceLock<Arc<Onboarding>>>;
 /// A usable onboarding cluster and what was last seen on it.
 pub(crate) struct Onboarding {
     pub connection: Connection,
+    /// The UID of its namespace kube-system.
+    pub identity: String,
     pub client: kube::Client,
     pub control_planes: Store<ControlPlane>,
     pub namespaces: Store<NamespaceName>,

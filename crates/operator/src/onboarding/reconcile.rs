@@ -135,8 +135,11 @@ impl Bootstrap {
     async fn open(&self, kubeconfig: &[u8]) -> Result<Arc<Onboarding>, Fault> {
         let connection = Connection::from_kubeconfig(kubeconfig, NAME).await?;
         let client = connection.client();
-        // A kubeconfig with another CA is compared with it later.
-        connection.identity().await?;
+        // A kubeconfig with another CA is compared with it later, and so is what was made for ControlPlanes.
+        let identity = connection.identity().await?.ok_or_else(|| {
+            let message = "the onboarding cluster has no namespace kube-system yet";
+            Fault::retry("OnboardingIdentity", message)
+        })?;
         let stop = self.shutdown.child_token();
         let abandoned = stop.clone().drop_guard();
         let guard = Guard::start(&client, &self.wake, &stop);
@@ -149,7 +152,7 @@ impl Bootstrap {
             guard.ensure().await
         };
         tokio::try_join!(crds, guarded)?;
-        let onboarding = self.watch(connection, client, guard, &stop);
+        let onboarding = self.watch(connection, client, identity, guard, &stop);
         tokio::join!(prove(&onboarding.client), onboarding.synced()).0?;
         abandoned.disarm();
         self.opened(&onboarding);
@@ -162,12 +165,14 @@ impl Bootstrap {
         &self,
         connection: Connection,
         client: kube::Client,
+        identity: String,
         guard: Guard,
         stop: &CancellationToken,
     ) -> Arc<Onboarding> {
         Arc::new(Onboarding::watch(
             connection,
             client,
+            identity,
             guard,
             &self.platform,
             &self.wake,

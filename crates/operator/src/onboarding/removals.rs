@@ -24,8 +24,7 @@ impl Removals {
 
     pub(super) fn wake(&self) {
         self.wake_providers();
-        self.wake
-            .control_planes_where(|c| c.metadata.deletion_timestamp.is_some(), Lane::Normal);
+        self.wake.leaving_control_planes(Lane::Normal);
     }
 
     /// Those alone for whom each service object counts, whatever its name.

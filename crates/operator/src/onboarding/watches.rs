@@ -19,6 +19,7 @@ impl Onboarding {
     pub(super) fn watch(
         connection: Connection,
         client: kube::Client,
+        identity: String,
         guard: Guard,
         platform: &Platform,
         wake: &Wake,
@@ -36,6 +37,7 @@ impl Onboarding {
         );
         Self {
             connection,
+            identity,
             control_planes: watch_control_planes(&client, wake, stop),
             namespaces: watch_namespaces(&client, wake, stop),
             secrets: watch_secrets(&client, wake, stop),

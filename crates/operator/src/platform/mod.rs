@@ -16,10 +16,17 @@ use k8s_openapi::api::{
     rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
 use openmcp_api::{
-    AccessRequest, Cluster, ClusterProfile, ClusterProvider, ClusterRequest, PlatformService, ServiceProvider,
+    AccessRequest, Cluster, ClusterProfile, ClusterProvider, ClusterRequest, PlatformService,
+    ServiceProvider, keys::annotations,
 };
 use openmcp_reconcile::watch::Store;
 use slim::{AccessSecret, ClusterRoleName, Crd};
+
+/// The UID of the ControlPlane that a platform namespace was made for, where it is recorded.
+pub(crate) fn record(namespace: &Namespace) -> Option<&str> {
+    let recorded = namespace.metadata.annotations.as_ref()?;
+    recorded.get(annotations::CONTROL_PLANE_UID).map(String::as_str)
+}
 
 /// What was last seen on the platform cluster.
 pub(crate) struct Platform {

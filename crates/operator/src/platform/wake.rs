@@ -1,4 +1,6 @@
 //! Which key a change wakes.
+use super::record;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use openmcp_api::{
     AccessRequest, ClusterRequest, ControlPlane, keys::labels, names::label_value, provider::ProviderKind,
@@ -27,6 +29,8 @@ pub(crate) struct Wake {
     pub control_planes: Handle,
     /// The ControlPlanes, once the onboarding cluster can be read.
     pub known_control_planes: Arc<OnceLock<Store<ControlPlane>>>,
+    /// The platform's namespaces, which say what was made for which ControlPlane.
+    pub known_namespaces: Arc<OnceLock<Store<Namespace>>>,
 }
 
 impl Wake {
@@ -87,7 +91,8 @@ impl Wake {
         if known.get(namespace, name).is_some() {
             return self.control_plane(namespace, name, lane);
         }
-        // The label holds a shortened name.
+        // The label holds a shortened name, or the ControlPlane is gone.
+        self.control_plane(namespace, name, lane);
         for control_plane in known.all() {
             let full = (
                 control_plane.namespace().unwrap_or_default(),
@@ -107,6 +112,27 @@ impl Wake {
             && old.labels() != change.object().labels()
         {
             self.control_plane_of(old.labels(), lane);
+        }
+    }
+
+    /// Every ControlPlane on its way out: it is deleted, or it is gone and its platform namespace is there, maybe in the
+    /// way of another one of the same name.
+    pub(crate) fn leaving_control_planes(&self, lane: Lane) {
+        self.control_planes_where(|c| c.metadata.deletion_timestamp.is_some(), lane);
+        let (Some(known), Some(namespaces)) = (self.known_control_planes.get(), self.known_namespaces.get())
+        else {
+            return;
+        };
+        for made in namespaces.all() {
+            let on = made.labels();
+            let of = on.get(labels::MCP_NAMESPACE).zip(on.get(labels::MCP_NAME));
+            if let (Some(uid), Some((namespace, name))) = (record(&made), of)
+                && known
+                    .get(namespace, name)
+                    .is_none_or(|live| live.uid().as_deref() != Some(uid))
+            {
+                self.control_plane(namespace, name, lane);
+            }
         }
     }
 

@@ -134,7 +134,7 @@ impl Source<'_> {
             if P::KIND == ProviderKind::Service {
                 // Its kinds may be new: the operator asks for access to them, and deletions may wait for them.
                 wake.onboarding(Lane::Normal);
-                wake.control_planes_where(|c| c.metadata.deletion_timestamp.is_some(), Lane::Normal);
+                wake.leaving_control_planes(Lane::Normal);
             }
         })
     }
@@ -215,9 +215,11 @@ impl Source<'_> {
     }
 
     fn namespaces(&self) -> Store<Namespace> {
-        self.all(|wake, change: Change<Namespace>| {
+        let namespaces = self.all(|wake, change: Change<Namespace>| {
             wake.control_planes_of(&change);
-        })
+        });
+        let _ = self.wake.known_namespaces.set(namespaces.clone());
+        namespaces
     }
 
     fn secrets(&self, accesses: &Store<AccessRequest>, providers: &Providers) -> Store<AccessSecret> {
