@@ -68,15 +68,15 @@ impl Reconcile {
         }
         let name = &plan.platform_namespace;
         let mut live = self.platform.namespaces.get("", name);
-        if let Some(live) = &live {
-            if !plan.owns(live.labels()) {
-                let message = format!(
-                    "the platform namespace {name} does not belong to this ControlPlane (its labels say {}): nothing is touched",
-                    whose(live.labels())
-                );
-                conditions.no(META, reasons::INTERNAL_ERROR, message);
-                return Err(Stop::Waiting);
-            }
+        if let Some(live) = &live
+            && !plan.owns(live.labels())
+        {
+            let message = format!(
+                "the platform namespace {name} does not belong to this ControlPlane (its labels say {}): nothing is touched",
+                whose(live.labels())
+            );
+            conditions.no(META, reasons::INTERNAL_ERROR, message);
+            return Err(Stop::Waiting);
         }
         match self.whose(plan) {
             Some(Whose::Former(uid)) => {
@@ -93,11 +93,11 @@ impl Reconcile {
             }
             Some(Whose::Its | Whose::Unrecorded) | None => {}
         }
-        if let Some(live) = &live {
-            if is_deleting(live.as_ref()) {
-                conditions.no(META, reasons::WAITING_FOR_NAMESPACE_DELETION, format!("the platform namespace {name}, of an earlier ControlPlane of this name, is still being deleted"));
-                return Err(Stop::Waiting);
-            }
+        if let Some(live) = &live
+            && is_deleting(live.as_ref())
+        {
+            conditions.no(META, reasons::WAITING_FOR_NAMESPACE_DELETION, format!("the platform namespace {name}, of an earlier ControlPlane of this name, is still being deleted"));
+            return Err(Stop::Waiting);
         }
         let ensured = {
             let desired = plan.namespace_object(&self.onboarding.identity);
