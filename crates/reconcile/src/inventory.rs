@@ -16,9 +16,11 @@ pub struct Id {
     pub cluster: String,
     /// The API group; empty for the core group.
     pub group: String,
+    /// The kind's name.
     pub kind: String,
     /// Empty for cluster-scoped objects.
     pub namespace: String,
+    /// The object's name.
     pub name: String,
 }
 
@@ -35,10 +37,13 @@ impl fmt::Display for Id {
 /// One object that was made or is about to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Which object it is.
     pub id: Id,
+    /// The version of its kind that it was applied in: `v1`.
     pub version: String,
     /// `None`: an intent. The object may exist or not; its mark tells whether it is ours.
     pub uid: Option<String>,
+    /// Removed before all earlier waves.
     pub wave: Wave,
     /// Of what was last applied.
     pub desired: Option<Digest>,

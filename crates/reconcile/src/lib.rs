@@ -3,6 +3,8 @@
 //!
 //! It knows the Kubernetes API machinery (`kube`) and nothing of openMCP: no openMCP kind, label or
 //! finalizer may be named here.
+#![warn(missing_docs)]
+
 pub mod admin;
 pub mod apply;
 mod apply_child;

@@ -32,13 +32,22 @@ pub(crate) const RENEWAL: u32 = 45;
 pub enum Change<K> {
     /// The object exists, new or changed. `first` is set while the first list is read (use [`crate::Lane::Bulk`]).
     Applied {
+        /// Where it is.
         at: Place,
+        /// As it is now.
         object: Arc<K>,
+        /// As it was seen before.
         old: Option<Arc<K>>,
+        /// While the first list is read.
         first: bool,
     },
     /// The object left the watch (deleted, or its label was removed: confirm with a GET before acting on it).
-    Deleted { at: Place, object: Arc<K> },
+    Deleted {
+        /// Where it was.
+        at: Place,
+        /// As it was last seen.
+        object: Arc<K>,
+    },
 }
 
 impl<K> Change<K> {

@@ -94,13 +94,27 @@ pub enum Observation {
     /// It is certain that there is none.
     Absent,
     /// It is being made; it is looked at again soon.
-    Creating { name: String },
+    Creating {
+        /// The back end's name.
+        name: String,
+    },
     /// It is as its spec says.
-    Current { name: String },
+    Current {
+        /// The back end's name.
+        name: String,
+    },
     /// It is not: `diff` tells people what differs, and contains nothing secret.
-    Drifted { name: String, diff: String },
+    Drifted {
+        /// The back end's name.
+        name: String,
+        /// For people.
+        diff: String,
+    },
     /// It cannot be told: nothing is done.
-    Unknown { why: String },
+    Unknown {
+        /// For people.
+        why: String,
+    },
 }
 
 /// How far a deletion is.
@@ -109,9 +123,15 @@ pub enum Removal {
     /// It does not exist any more.
     Gone,
     /// It is going; this is called again soon.
-    Waiting { on: String },
+    Waiting {
+        /// For people.
+        on: String,
+    },
     /// Something has to be done first, by somebody else: `by` says what.
-    Blocked { by: String },
+    Blocked {
+        /// For people.
+        by: String,
+    },
 }
 
 /// Why a back end did not do what it was asked. The texts are shown to tenants.
@@ -120,7 +140,12 @@ pub enum Removal {
 pub enum ExternalFault {
     /// It passes: tried again, not before the time that the back end asked for.
     #[error("{why}")]
-    Retry { why: String, after: Option<Duration> },
+    Retry {
+        /// For people.
+        why: String,
+        /// The back end's wish, if it gave one.
+        after: Option<Duration>,
+    },
     /// What is wanted is wrong: only a change of it helps.
     #[error("{0}")]
     Invalid(String),

@@ -57,6 +57,8 @@
 //!
 //! This crate knows the contract between providers and the platform, and the order of a reconcile. It must not know
 //! any concrete provider; what it does with Kubernetes objects is in `openmcp-reconcile`.
+#![warn(missing_docs)]
+
 mod access;
 mod archive;
 mod cli;

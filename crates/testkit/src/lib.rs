@@ -37,6 +37,8 @@
 //!
 //! A seed fixes jitter and latency. What `HashMap`s and `select!` do is not seeded: a failure may need several tries to
 //! be seen again; the requests that led to it are printed with it.
+#![warn(missing_docs)]
+
 mod network;
 pub mod oracle;
 mod process;

@@ -52,6 +52,7 @@ pub struct Convergence<'a> {
     pub wanted: Vec<Wanted>,
     /// More will be wanted later: forbids prune.
     pub waiting: bool,
+    /// The wall clock: what is due for renewal, and what the damper holds back.
     pub now: Timestamp,
 }
 
@@ -96,6 +97,7 @@ impl Engine {
         }
     }
 
+    /// How the kinds of all clusters are served.
     pub fn kinds(&self) -> &Kinds {
         &self.kinds
     }

@@ -17,7 +17,9 @@ const DELETED: &str = "re-created, deleted";
 /// One repaired difference: `Deployment kro .spec.template image changed by kubectl-edit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
+    /// Of the object.
     pub kind: String,
+    /// Of the object.
     pub name: String,
     /// ".spec.template image changed", "re-created, deleted".
     pub what: String,

@@ -12,7 +12,9 @@ use std::{
 /// A kind as one API server serves it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kind {
+    /// Group, version, kind and plural.
     pub resource: ApiResource,
+    /// Its objects are in namespaces.
     pub namespaced: bool,
 }
 

@@ -21,9 +21,11 @@ pub const RENEW_ANNOTATION: &str = "reconcile/renew-at";
 /// Where one object lives on its API server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
+    /// As its API server serves it.
     pub kind: Kind,
     /// Empty for cluster-scoped objects.
     pub namespace: String,
+    /// The object's name.
     pub name: String,
 }
 

@@ -15,6 +15,7 @@ use crate::{
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Preview {
+    /// Which object it is.
     pub id: Id,
     /// The recorded UID; `None`: never seen as ours.
     pub recorded: Option<String>,

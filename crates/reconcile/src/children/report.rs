@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 /// An object that could not be brought to what is wanted.
 #[derive(Debug, Clone)]
 pub struct Failure {
+    /// Which object it is.
     pub id: Id,
+    /// Why, with the class that decides when it is tried again.
     pub fault: Fault,
 }
 
@@ -18,9 +20,11 @@ pub struct Report {
     pub live: BTreeMap<Id, Child>,
     /// Requests that changed something.
     pub applied: usize,
-    /// Repaired, or with [`super::Mode::Detect`] seen.
+    /// What others had changed and is as it is wanted again.
     pub repaired: Vec<Drift>,
+    /// What others have changed and is left so, by [`super::Mode::Detect`].
     pub detected: Vec<Drift>,
+    /// What could not be brought to what is wanted. The rest was.
     pub failures: Vec<Failure>,
     /// Kinds whose first list is still being read: nothing was compared, the owner is woken when it is there.
     pub reading: Vec<String>,

@@ -83,8 +83,11 @@ pub struct Wanted {
     pub cluster: String,
     /// apiVersion, kind, metadata.name and what is to be owned of the rest.
     pub object: Value,
+    /// Made when all earlier waves are ready, removed before they are.
     pub wave: Wave,
+    /// How far it is kept as it is wanted.
     pub mode: Mode,
+    /// What to do about an object of its name that is not ours.
     pub adoption: Adoption,
     /// Left in place, without our marks, when it is no longer wanted.
     pub retain: bool,

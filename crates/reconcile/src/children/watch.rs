@@ -48,6 +48,7 @@ const AUDIT: Duration = Duration::from_secs(6 * 3600);
 /// A cluster that children are on.
 #[derive(Clone)]
 pub struct Cluster {
+    /// Over this connection.
     pub client: kube::Client,
     /// The identity of its API server.
     pub identity: String,
