@@ -6,11 +6,13 @@
 //! back with the last of them. Nothing here polls: each wait ends with an event.
 mod connections;
 mod credentials;
+mod identities;
 mod release;
 mod requests;
 
 pub(crate) use connections::{Connections, Reached};
 pub(crate) use credentials::Credentials;
+pub(crate) use identities::{Identities, says_the_same};
 pub(crate) use requests::{Owner, Requests, base_rules};
 
 use crate::desired::Role;

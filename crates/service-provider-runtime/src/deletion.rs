@@ -7,10 +7,10 @@
 mod domain;
 mod externals;
 mod policy;
+mod reach;
 
 use crate::{
-    access::{ClusterName, Owner, Reached},
-    desired::Role,
+    access::{Owner, Reached},
     pipeline::mark,
     provider::ServiceProvider,
     stop::Stop,
@@ -22,14 +22,12 @@ use openmcp_reconcile::{
     Fault, Key,
     apply::Mark,
     children::{Cluster, TearDown, Wave},
-    fault::Class,
     inventory::{Entry, Id, Inventory, Store},
 };
 use policy::{Policy, Receipt};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+pub(crate) use reach::reach_recorded;
+use reach::{reach_each, strike_all};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Names in a message.
 const LISTED: usize = 10;
@@ -75,6 +73,7 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
     owner: &Owner<'_>,
     stored: Arc<Stored>,
 ) -> Result<(), Stop> {
+    world.inventories.admit_onboarding(&stored)?;
     let policy = Policy::of(&stored)?;
     let mut receipt = match policy {
         Policy::Delete => None,
@@ -88,7 +87,7 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
         .record(&owner.namespace, &name, of, Some(stored));
     let mut inventory = Inventory::new(&record, record.entries());
     let mut reached = BTreeMap::new();
-    for (cluster, fault) in reach_each(world, owner, &mut inventory, &mut reached).await? {
+    for (cluster, fault) in reach_each(world, owner, &record, &mut inventory, &mut reached).await? {
         let Some(receipt) = receipt.as_mut().filter(|_| policy == Policy::Force) else {
             return Err(fault.into());
         };
@@ -249,68 +248,6 @@ fn waiting(torn: &TearDown) -> Stop {
         true => Stop::Fault(Fault::retry("DeletingObjects", message)),
         false => Stop::wait("DeletingObjects", message),
     }
-}
-
-/// Connects the clusters that entries are on. Entries on a cluster of which the platform says that it is gone are
-/// struck off: they went with it.
-pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
-    world: &World<P>,
-    owner: &Owner<'_>,
-    inventory: &mut Inventory<'_, S>,
-    reached: &mut BTreeMap<String, Reached>,
-) -> Result<(), Stop> {
-    let failed = reach_each(world, owner, inventory, reached).await?;
-    failed
-        .into_iter()
-        .next()
-        .map_or(Ok(()), |(_, fault)| Err(fault.into()))
-}
-
-/// As [`reach_recorded`]; the clusters that cannot be reached are returned with the reason. One that is slow can be, in
-/// its turn.
-async fn reach_each<P: ServiceProvider, S: Store>(
-    world: &World<P>,
-    owner: &Owner<'_>,
-    inventory: &mut Inventory<'_, S>,
-    reached: &mut BTreeMap<String, Reached>,
-) -> Result<Vec<(String, Fault)>, Stop> {
-    let recorded: BTreeSet<String> = inventory.entries().keys().map(|id| id.cluster.clone()).collect();
-    let mut failed = Vec::new();
-    for cluster in recorded {
-        if reached.contains_key(&cluster) {
-            continue;
-        }
-        let name: ClusterName = cluster
-            .parse()
-            .map_err(|error| Fault::new(Class::Bug, "UnknownCluster", format!("{error}")))?;
-        if world.requests.is_gone(&name).await? {
-            tracing::info!(key = %owner.key, %name, "the cluster is gone, and with it what was on it");
-            strike_all(inventory, &cluster).await?;
-            continue;
-        }
-        let access = world.provider.access();
-        let rights = match name.role {
-            Role::Mcp => access.mcp,
-            Role::Workload => access.workload.unwrap_or_default(),
-        };
-        match world.requests.reach(owner, name, &rights).await {
-            Ok(found) => drop(reached.insert(cluster, found)),
-            Err(turn @ Stop::Turn { .. }) => return Err(turn),
-            Err(stop) => failed.push((cluster, stop.into_fault())),
-        }
-    }
-    Ok(failed)
-}
-
-async fn strike_all<S: Store>(inventory: &mut Inventory<'_, S>, cluster: &str) -> Result<(), Fault> {
-    let gone: Vec<Id> = inventory
-        .entries()
-        .keys()
-        .filter(|id| id.cluster == cluster)
-        .cloned()
-        .collect();
-    gone.iter().for_each(|id| inventory.strike(id));
-    inventory.flush().await
 }
 
 /// Custom resources first; then definitions, and then wave by wave what is left.

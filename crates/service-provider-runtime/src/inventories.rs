@@ -4,7 +4,12 @@
 //! is noticed, and what was written counts until the watch has caught up.
 mod rows;
 
-use crate::{archive::Archive, external::Ledger, measures};
+use crate::{
+    access::{Identities, Reached, says_the_same},
+    archive::Archive,
+    external::Ledger,
+    measures,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
@@ -45,6 +50,8 @@ enum Last {
 pub(crate) struct Inventories {
     client: kube::Client,
     provider: String,
+    /// Identity of the onboarding cluster.
+    onboarding: String,
     seen: Archive<Inventory>,
     written: Arc<Mutex<Written>>,
 }
@@ -54,6 +61,7 @@ impl Inventories {
     pub(crate) fn watch(
         client: kube::Client,
         provider: String,
+        onboarding: String,
         config: watcher::Config,
         shutdown: CancellationToken,
         wake: impl Fn(&Owner) + Send + 'static,
@@ -82,7 +90,7 @@ impl Inventories {
             let own = old.is_some_and(|old| {
                 // Only people take a value out while its owner lives: for a new one.
                 let kept = |row: &Value| inventory.spec.values.iter().any(|it| it.name == row.name);
-                old.annotations() == inventory.annotations() && old.spec.values.iter().all(kept)
+                says_the_same(&old, &inventory) && old.spec.values.iter().all(kept)
             });
             if !own {
                 wake(&inventory.spec.owner);
@@ -91,6 +99,7 @@ impl Inventories {
         Self {
             client,
             provider,
+            onboarding,
             seen,
             written,
         }
@@ -158,7 +167,13 @@ impl Inventories {
             name: name.to_owned(),
             owner,
             stored: Mutex::new(stored),
+            reached: Mutex::default(),
         }
+    }
+
+    /// That a service object is not there means something only on the onboarding cluster that it was on.
+    pub(crate) fn admit_onboarding(&self, inventory: &Inventory) -> Result<(), Fault> {
+        Identities::of(inventory).admit_onboarding(&self.onboarding)
     }
 
     /// Removes an Inventory whose objects are all gone.
@@ -233,6 +248,8 @@ pub(crate) struct Record<'a> {
     name: String,
     owner: Owner,
     stored: Mutex<Option<Arc<Inventory>>>,
+    /// The clusters of this pass, for the next write.
+    reached: Mutex<Identities>,
 }
 
 impl Record<'_> {
@@ -244,6 +261,22 @@ impl Record<'_> {
             .flat_map(|stored| &stored.spec.entries)
             .filter_map(to_entry)
             .collect()
+    }
+
+    /// A cluster was reached: which one it is, is recorded with the next write.
+    pub(crate) fn note(&self, reached: &Reached) {
+        self.reached().note(reached);
+    }
+
+    fn reached(&self) -> MutexGuard<'_, Identities> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The API servers that are recorded.
+    pub(crate) fn identities(&self) -> Identities {
+        self.stored()
+            .map(|stored| Identities::of(&stored))
+            .unwrap_or_default()
     }
 
     /// The Inventory as it is stored.
@@ -300,6 +333,7 @@ impl Record<'_> {
         let known = |spec: &InventorySpec| (spec.externals.len(), spec.values.len());
         let mut next = stored.as_deref().cloned().unwrap_or_else(|| self.new_object());
         change(&mut next.spec);
+        self.reached().record(&mut next, &self.inventories.onboarding);
         next.metadata.managed_fields = None;
         let saved = match stored {
             Some(_) => api.replace(&self.name, &PostParams::default(), &next).await,

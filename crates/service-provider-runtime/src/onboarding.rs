@@ -184,10 +184,6 @@ impl Onboarding {
             move |_| wake.notify_one(),
         );
         accesses.synced().await;
-        // A kubeconfig with another CA is compared with it.
-        if let Err(fault) = connection.identity().await {
-            tracing::warn!("{fault}");
-        }
         while shutdown.run_until_cancelled(changed.notified()).await.is_some() {
             if let Err(fault) = self.mend(&connection, &accesses, &secrets, &secret).await {
                 tracing::warn!(

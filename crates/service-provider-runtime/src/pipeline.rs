@@ -10,7 +10,7 @@ pub(crate) use apply::{Applied, mark};
 pub(crate) use explain::explain;
 
 use crate::{
-    access::Owner,
+    access::{Identities, Owner},
     archive::Unreadable,
     deletion, measures, object,
     provider::{ServiceProvider, ServiceStatus},
@@ -84,7 +84,7 @@ impl<P: ServiceProvider> Pipeline<P> {
     async fn bring_up(&self, key: &Key, object: &Arc<P::Api>) -> Result<Applied, Stop> {
         let world = &self.0;
         let owner = Owner::new(key);
-        self.finish_former(&owner, object).await?;
+        let recorded = self.finish_former(&owner, object).await?;
         let config = read::inputs(world, key)?;
         // Before anything is asked for or made: a wrong wish is told at once, and changes nothing.
         let desired = compute::desired(world, key, object, &config).await?;
@@ -94,23 +94,25 @@ impl<P: ServiceProvider> Pipeline<P> {
         }
         let access = world.provider.access();
         let mcp = world.requests.mcp_cluster(&owner)?;
-        let mut reached = vec![world.requests.reach(&owner, mcp, &access.mcp).await?];
+        let mut reached = vec![world.requests.reach(&owner, mcp, &access.mcp, &recorded).await?];
         if let Some(rights) = &access.workload {
             let workload = world.requests.workload_cluster(&owner).await?;
-            reached.push(world.requests.reach(&owner, workload, rights).await?);
+            reached.push(world.requests.reach(&owner, workload, rights, &recorded).await?);
         }
         apply::apply(world, &owner, object, desired, reached).await
     }
 
-    /// What an earlier object of the same name left is removed before anything is made for this one.
-    async fn finish_former(&self, owner: &Owner<'_>, object: &P::Api) -> Result<(), Stop> {
+    /// What an earlier object of the same name left is removed before anything is made for this one. Returns the
+    /// clusters that this one is on.
+    async fn finish_former(&self, owner: &Owner<'_>, object: &P::Api) -> Result<Identities, Stop> {
         let world = &*self.0;
         let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
         match world.inventories.load(&owner.namespace, &name).await? {
             Some(former) if Some(&former.spec.owner.uid) != object.uid().as_ref() => {
-                deletion::tear_down(world, owner, former).await
+                deletion::tear_down(world, owner, former).await?;
+                Ok(Identities::default())
             }
-            _ => Ok(()),
+            own => Ok(own.map(|own| Identities::of(&own)).unwrap_or_default()),
         }
     }
 

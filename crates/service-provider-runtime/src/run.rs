@@ -83,9 +83,9 @@ pub(crate) async fn warm<P: ServiceProvider>(
         "onboarding-run",
         onboarding::run_rules(&names.group, &P::Api::plural(&())),
     );
-    let onboarding = loop {
-        match static_access.connect(&names.user_agent()).await {
-            Ok(onboarding) => break onboarding,
+    let (onboarding, identity) = loop {
+        match identified(&static_access, &names).await {
+            Ok(connected) => break connected,
             // Also while this process stands by: then it may not ask, and the leader does.
             Err(fault) if matches!(fault.class, Class::Retry | Class::Unreachable) => {
                 tracing::warn!("{fault}");
@@ -103,10 +103,23 @@ pub(crate) async fn warm<P: ServiceProvider>(
         .ok_or_else(|| Fault::retry("ClusterStarting", "the platform cluster has no kube-system yet"))?;
     let controller = Controller::new(names.provider, Limits::default()).within(platform.environment());
     let handle = controller.handle();
-    let world = build(provider, names, platform, &onboarding, &secret, handle, shutdown);
+    let tenants = (&onboarding, identity);
+    let world = build(provider, names, platform, tenants, &secret, handle, shutdown);
     synced(&world).await;
     readiness.done(CACHES);
     Ok((controller, Arc::new(world)))
+}
+
+/// The onboarding cluster, and which one it is.
+async fn identified(access: &Onboarding, names: &Names) -> Result<(Connection, String), Fault> {
+    let onboarding = access.connect(&names.user_agent()).await?;
+    match onboarding.identity().await? {
+        Some(identity) => Ok((onboarding, identity)),
+        None => Err(Fault::retry(
+            "ClusterStarting",
+            "the onboarding cluster has no kube-system yet",
+        )),
+    }
 }
 
 /// Reconciles until `shutdown`.
@@ -128,7 +141,7 @@ fn build<P: ServiceProvider>(
     provider: P,
     names: Names,
     platform: &Connection,
-    onboarding: &Connection,
+    (onboarding, identity): (&Connection, String),
     secret: &str,
     handle: Handle,
     shutdown: &CancellationToken,
@@ -171,7 +184,7 @@ fn build<P: ServiceProvider>(
         dependents.clone(),
         shutdown.clone(),
     );
-    let inventories = watch_inventories(&client, names.provider, &ours, bell.clone(), shutdown);
+    let inventories = watch_inventories(&client, names.provider, identity, &ours, bell.clone(), shutdown);
     World {
         requests: Requests {
             client: client.clone(),
@@ -303,6 +316,7 @@ fn watch_control_planes(client: &kube::Client, bell: Bell, shutdown: &Cancellati
 fn watch_inventories(
     client: &kube::Client,
     provider: &str,
+    onboarding: String,
     ours: &str,
     bell: Bell,
     shutdown: &CancellationToken,
@@ -311,6 +325,7 @@ fn watch_inventories(
     Inventories::watch(
         client.clone(),
         provider.to_owned(),
+        onboarding,
         config,
         shutdown.clone(),
         move |owner| {

@@ -77,12 +77,11 @@ impl World {
         for host in ["platform", "onboarding", "workload"] {
             world.add_server(host);
         }
-        let (platform, onboarding) = (world.server("platform"), world.server("onboarding"));
-        for (server, definitions) in [(&platform, &DEFINITIONS.0), (&onboarding, &DEFINITIONS.1)] {
-            for definition in definitions {
-                must(server.create(definition));
-            }
+        let platform = world.server("platform");
+        for definition in &DEFINITIONS.0 {
+            must(platform.create(definition));
         }
+        world.define_onboarding();
         must(platform.create(&namespace(HOME)));
         let registration = json!({
             "apiVersion": "openmcp.cloud/v1alpha1", "kind": "ServiceProvider",
@@ -139,8 +138,20 @@ impl World {
             self.0.changed.clone(),
         );
         server.accept_only([format!("{host}-owner")]);
-        lock(&self.0.servers).insert(host.to_owned(), server.clone());
+        self.put_server(host, server.clone());
         server
+    }
+
+    fn put_server(&self, host: &str, server: Server) {
+        lock(&self.0.servers).insert(host.to_owned(), server);
+        lock(&self.0.settled).remove(host);
+    }
+
+    fn define_onboarding(&self) {
+        let onboarding = self.server("onboarding");
+        for definition in &DEFINITIONS.1 {
+            must(onboarding.create(definition));
+        }
     }
 
     fn add_cluster(&self, namespace: &str, name: &str, tenancy: &str, purpose: &str) {

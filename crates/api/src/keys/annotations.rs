@@ -31,6 +31,9 @@ pub const PROMETHEUS_PORT: &str = "prometheus.io/port";
 /// On an Inventory, by a platform owner: what becomes of the objects when the service object is deleted. `Delete`
 /// (as without it), `Orphan` or `Force`.
 pub const DELETION_POLICY: &str = "runtime.openmcp.cloud/deletion-policy";
+/// On an Inventory, by the provider: which API servers its objects are on. Removed by a platform owner, those that are
+/// there now are taken for the same.
+pub const CLUSTERS: &str = "runtime.openmcp.cloud/clusters";
 /// On a receipt: the field managers that asked for the policy.
 pub const RECEIPT_ASKED_BY: &str = "runtime.openmcp.cloud/asked-by";
 /// On a receipt: what was done, a line each.

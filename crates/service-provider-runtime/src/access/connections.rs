@@ -1,6 +1,6 @@
 //! Connections by the Secret that holds their kubeconfig. Credentials are swapped in place; a kubeconfig that leads
-//! to another API server than before is refused.
-use super::{ClusterName, Credentials};
+//! to another API server than before is refused: than the one that is connected, or that was recorded before a start.
+use super::{ClusterName, Credentials, Identities};
 use crate::{
     dependents::{Dependents, Source},
     stop::Stop,
@@ -28,6 +28,8 @@ pub(crate) struct Reached {
     pub(crate) name: ClusterName,
     pub(crate) cluster: Cluster,
     pub(crate) endpoint: Arc<Endpoint>,
+    /// UID of the Cluster object.
+    pub(crate) of: String,
     /// Held for the whole pass.
     _turn: Arc<Turn>,
 }
@@ -110,8 +112,8 @@ impl Connections {
         key: &Key,
         of: ClusterName,
         incarnation: &Incarnation,
-        namespace: &str,
-        secret: &str,
+        recorded: &Identities,
+        (namespace, secret): (&str, &str),
     ) -> Result<Reached, Stop> {
         self.dependents.add(key, Credentials::SECRET, namespace, secret);
         let slot = self.slot(namespace, secret);
@@ -157,6 +159,12 @@ impl Connections {
                 format!("Secret {secret} leads nowhere yet"),
             ));
         };
+        let source = format!("Secret {secret}");
+        if let Err(changed) = recorded.admit(&of, &open.of, &open.identity, &source) {
+            // Where it leads next is looked at anew.
+            *held = None;
+            return Err(changed.into());
+        }
         let cluster = Cluster {
             client: open.connection.client(),
             identity: open.identity.clone(),
@@ -171,6 +179,7 @@ impl Connections {
             name: of,
             cluster,
             endpoint,
+            of: incarnation.uid.clone(),
             _turn: Arc::new(turn),
         })
     }

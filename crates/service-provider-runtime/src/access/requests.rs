@@ -1,5 +1,5 @@
 //! ClusterRequests and AccessRequests of service objects.
-use super::{ClusterName, Connections, Reached, connections::Incarnation};
+use super::{ClusterName, Connections, Identities, Reached, connections::Incarnation};
 use crate::{archive::Archive, dependents::Dependents, desired::Role, provider::rules, stop::Stop};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::{Api, Resource, ResourceExt};
@@ -102,12 +102,13 @@ impl Requests {
         }
     }
 
-    /// Access to a cluster with these rights: asked for, waited for, connected.
+    /// Access to a cluster with these rights: asked for, waited for, connected; if it is the recorded one.
     pub(crate) async fn reach(
         &self,
         owner: &Owner<'_>,
         cluster: ClusterName,
         rights: &[PolicyRule],
+        recorded: &Identities,
     ) -> Result<Reached, Stop> {
         let wish = self.wish(owner, &cluster)?;
         let spec = AccessRequestSpec {
@@ -159,7 +160,13 @@ impl Requests {
         match live.granted_secret() {
             Some(secret) => {
                 self.connections
-                    .reach(owner.key, cluster, &wish.incarnation, &namespace, secret)
+                    .reach(
+                        owner.key,
+                        cluster,
+                        &wish.incarnation,
+                        recorded,
+                        (&namespace, secret),
+                    )
                     .await
             }
             None => {

@@ -95,9 +95,10 @@ pub(super) async fn apply<P: ServiceProvider>(
     let record = world
         .inventories
         .record(&owner.namespace, &name, owner_ref, stored);
+    reached.values().for_each(|reached| record.note(reached));
     let mut inventory = Inventory::new(&record, record.entries());
     // What is left on a cluster that is not used any more is removed there, as far as it can be reached.
-    let elsewhere = deletion::reach_recorded(world, owner, &mut inventory, &mut reached).await;
+    let elsewhere = deletion::reach_recorded(world, owner, &record, &mut inventory, &mut reached).await;
     let now = world.environment.now();
     let clusters: BTreeMap<String, Cluster> = reached
         .iter()

@@ -2,7 +2,7 @@
 //! steps, so that it cannot tell another story than they; the connections that it is given refuse to write.
 use super::{apply, compute, mark, operation, read};
 use crate::{
-    access::{Owner, Reached},
+    access::{Identities, Owner, Reached},
     deletion,
     desired::Desired,
     external,
@@ -129,6 +129,14 @@ async fn clusters<P: ServiceProvider>(
     lines: &mut Vec<String>,
 ) -> Vec<Reached> {
     lines.push("Clusters".to_owned());
+    let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
+    let stored = world
+        .inventories
+        .load(&owner.namespace, &name)
+        .await
+        .ok()
+        .flatten();
+    let recorded = stored.map(|stored| Identities::of(&stored)).unwrap_or_default();
     let access = world.provider.access();
     let mut reached = Vec::new();
     let mut names = vec![(world.requests.mcp_cluster(owner), access.mcp)];
@@ -137,7 +145,7 @@ async fn clusters<P: ServiceProvider>(
     }
     for (name, rights) in names {
         let found = match name {
-            Ok(name) => world.requests.reach(owner, name, &rights).await,
+            Ok(name) => world.requests.reach(owner, name, &rights, &recorded).await,
             Err(stop) => Err(stop),
         };
         match found {

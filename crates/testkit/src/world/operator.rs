@@ -90,10 +90,27 @@ impl World {
         self.rotate_credentials(host);
     }
 
-    /// Another, empty server answers under the host's name from now on, and the kubeconfigs lead there.
-    pub fn replace_server(&self, host: &str) {
+    /// Another, empty server answers under the host's name from now on, and the kubeconfigs lead there. Returns the one
+    /// before.
+    pub fn replace_server(&self, host: &str) -> Server {
+        let before = self.server(host);
         self.add_server(host);
         self.rotate_ca(host);
+        before
+    }
+
+    /// This server answers under the host's name from now on, and the kubeconfigs lead there.
+    pub fn restore_server(&self, host: &str, server: Server) {
+        self.put_server(host, server);
+        self.rotate_ca(host);
+    }
+
+    /// The onboarding cluster is made anew: with the platform's definitions, and nothing of the tenants. Returns the one
+    /// before.
+    pub fn rebuild_onboarding(&self) -> Server {
+        let before = self.replace_server("onboarding");
+        self.define_onboarding();
+        before
     }
 
     /// New tokens for all AccessRequests to a host; the old ones are accepted no more.
