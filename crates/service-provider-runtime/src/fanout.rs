@@ -1,14 +1,14 @@
-//! Config fan-out: a change that concerns every service object reaches them a few at a time, so that it is no storm
-//! on the API servers of all tenants in one second (known fault 14).
+//! Fan-out: a change that concerns every service object, or all that read an input, reaches them a few at a time, so
+//! that it is no storm on the API servers of all tenants in one second (known fault 14).
 //!
 //! Owns the order and the rate. Must not know what changed.
 use openmcp_reconcile::{Key, Lane, controller::Handle};
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Service objects that are woken at once; the next ones after [`PAUSE`].
@@ -16,36 +16,85 @@ const BURST: usize = 25;
 /// So that a change goes through at most at a hundred service objects a second.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Tells the fan-out that something concerns everybody. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct FanOut(Arc<Notify>);
+/// Tells the fan-out that something concerns many. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct FanOut {
+    handle: Handle,
+    changed: Arc<Notify>,
+    asked: Arc<Mutex<Asked>>,
+}
+
+/// Who is to be woken, besides those of the round that is under way.
+#[derive(Default)]
+struct Asked {
+    everybody: bool,
+    some: Vec<Key>,
+}
 
 impl FanOut {
-    /// Everybody is to be woken; a round that is under way is not begun again but goes on and once around.
-    pub(crate) fn start(&self) {
-        self.0.notify_one();
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self {
+            handle,
+            changed: Arc::default(),
+            asked: Arc::default(),
+        }
     }
 
-    /// Wakes all keys, for ever.
-    pub(crate) async fn run(
-        self,
-        handle: Handle,
-        all: impl Fn() -> Vec<Key> + Send,
-        shutdown: CancellationToken,
-    ) {
+    /// Everybody is to be woken; a round that is under way is not begun again but goes on and once around.
+    pub(crate) fn start(&self) {
+        self.asked().everybody = true;
+        self.changed.notify_one();
+    }
+
+    /// Those who read an input that changed: one of them at once, many in their turn.
+    pub(crate) fn readers(&self, mut keys: Vec<Key>) {
+        if keys.len() > 1 {
+            self.asked().some.append(&mut keys);
+            self.changed.notify_one();
+        }
+        for key in keys {
+            self.handle.wake(key, Lane::Normal);
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes who is to be woken, for ever.
+    pub(crate) async fn run(self, all: impl Fn() -> Vec<Key> + Send, shutdown: CancellationToken) {
         let mut round = VecDeque::new();
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = self.0.notified() => round = begin(&round, all()),
-                () = tokio::time::sleep(PAUSE), if !round.is_empty() => {}
-            }
-            for key in round.drain(..BURST.min(round.len())) {
-                handle.wake(key, Lane::Bulk);
+                () = self.changed.notified() => {
+                    let asked = std::mem::take(&mut *self.asked());
+                    if asked.everybody {
+                        round = begin(&round, all());
+                    }
+                    join(&mut round, asked.some);
+                }
+                () = tokio::time::sleep_until(next), if !round.is_empty() => {
+                    for key in round.drain(..BURST.min(round.len())) {
+                        self.handle.wake(key, Lane::Bulk);
+                    }
+                    next = Instant::now() + PAUSE;
+                }
             }
         }
     }
+}
+
+/// Adds those who do not wait yet.
+fn join(round: &mut VecDeque<Key>, keys: Vec<Key>) {
+    let waiting: HashSet<Key> = round.iter().cloned().collect();
+    let mut added = HashSet::new();
+    round.extend(
+        keys.into_iter()
+            .filter(|key| !waiting.contains(key) && added.insert(key.clone())),
+    );
 }
 
 /// The next round: those whose turn had not come in the last one are first.
@@ -62,7 +111,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use openmcp_reconcile::{Controller, Fault, Limits, Outcome, Reconciler};
-    use std::sync::Mutex;
 
     fn keys(names: std::ops::Range<usize>) -> Vec<Key> {
         names.map(|n| Key::new("X", "a", n.to_string())).collect()
@@ -91,18 +139,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_waits_already_waits_once() {
+        let mut round: VecDeque<Key> = keys(0..3).into();
+        join(&mut round, [keys(1..5), keys(4..5)].concat());
+        assert_eq!(round, keys(0..5));
+    }
+
     #[tokio::test]
     async fn everybody_is_woken_and_never_more_than_the_budget_allows() {
-        let count = 2 * BURST + 1;
+        woken_by(|fan_out, _| fan_out.start()).await;
+    }
+
+    #[tokio::test]
+    async fn the_readers_of_one_input_are_woken_within_the_same_budget() {
+        woken_by(|fan_out, all| {
+            for key in all.chunks(20) {
+                fan_out.readers(key.to_vec());
+            }
+        })
+        .await;
+    }
+
+    async fn woken_by(change: impl FnOnce(&FanOut, Vec<Key>)) {
+        let count = 2 * BURST + 10;
         let controller = Controller::new("fan-out", Limits::default());
-        let (fan_out, stop) = (FanOut::default(), CancellationToken::new());
+        let (fan_out, stop) = (FanOut::new(controller.handle()), CancellationToken::new());
         let seen = Arc::new(Seen(Mutex::default()));
         let all = move || keys(0..count);
-        tokio::spawn(fan_out.clone().run(controller.handle(), all, stop.clone()));
+        tokio::spawn(fan_out.clone().run(all, stop.clone()));
         let (reconciler, end) = (seen.clone(), stop.clone());
         tokio::spawn(async move { controller.run(reconciler, end).await });
         let start = tokio::time::Instant::now();
-        fan_out.start();
+        change(&fan_out, all());
         while seen.0.lock().unwrap().len() < count {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

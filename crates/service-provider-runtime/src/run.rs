@@ -43,16 +43,16 @@ const CACHES: &str = "first lists of all watches";
 #[derive(Clone)]
 struct Bell {
     handle: Handle,
+    fan_out: FanOut,
     dependents: Arc<Dependents>,
     kind: &'static str,
 }
 
 impl Bell {
     /// Those who read the object.
-    fn readers(&self, kind: &'static str, at: &Place, lane: Lane) {
-        for key in self.dependents.of(kind, at.namespace(), at.name()) {
-            self.handle.wake(key, lane);
-        }
+    fn readers(&self, kind: &'static str, at: &Place) {
+        self.fan_out
+            .readers(self.dependents.of(kind, at.namespace(), at.name()));
     }
 
     /// The service object of this name.
@@ -148,8 +148,10 @@ fn build<P: ServiceProvider>(
 ) -> World<P> {
     let (client, tenants) = (platform.client(), onboarding.client());
     let dependents = Arc::<Dependents>::default();
+    let fan_out = FanOut::new(handle.clone());
     let bell = Bell {
         handle: handle.clone(),
+        fan_out: fan_out.clone(),
         dependents: dependents.clone(),
         kind: names.kind,
     };
@@ -173,14 +175,14 @@ fn build<P: ServiceProvider>(
         client.clone(),
         secret,
         names.provider,
-        handle.clone(),
+        fan_out.clone(),
         dependents.clone(),
         shutdown.clone(),
     );
     let config_maps = Singles::new(
         World::<P>::CONFIG_MAP,
         client.clone(),
-        handle.clone(),
+        fan_out,
         dependents.clone(),
         shutdown.clone(),
     );
@@ -249,7 +251,7 @@ where
         Api::<K>::all(client.clone()),
         watcher::Config::default(),
         shutdown.clone(),
-        move |change| bell.readers(kind, change.place(), Lane::Normal),
+        move |change| bell.readers(kind, change.place()),
     )
 }
 
@@ -345,8 +347,7 @@ fn watch_config<P: ServiceProvider>(
     let api = Api::<P::Config>::all(client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={provider}"));
     let owner = api.clone();
-    let fan_out = FanOut::default();
-    let kind = bell.kind;
+    let Bell { fan_out, kind, .. } = bell;
     let all = move || {
         let mut places = objects.places();
         places.sort_unstable();
@@ -354,7 +355,7 @@ fn watch_config<P: ServiceProvider>(
         keys.map(|(namespace, name)| Key::new(kind, namespace, name))
             .collect()
     };
-    tokio::spawn(fan_out.clone().run(bell.handle, all, shutdown.clone()));
+    tokio::spawn(fan_out.clone().run(all, shutdown.clone()));
     watch::watch(api, config, shutdown.clone(), move |change| {
         let object = change.object().clone();
         if let Change::Applied {

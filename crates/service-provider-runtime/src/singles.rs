@@ -1,13 +1,12 @@
 //! Single objects of one kind on the platform, each watched from its first reading on: a provider sees what it
 //! reads, and no more. For kinds of which many objects read the same few (ConfigMaps); what each service object has
 //! one of is an [`crate::archive`].
-use crate::dependents::{Dependents, Source};
-use kube::{Api, Resource, core::NamespaceResourceScope, runtime::watcher};
-use openmcp_reconcile::{
-    Lane,
-    controller::Handle,
-    watch::{self, Store},
+use crate::{
+    dependents::{Dependents, Source},
+    fanout::FanOut,
 };
+use kube::{Api, Resource, core::NamespaceResourceScope, runtime::watcher};
+use openmcp_reconcile::watch::{self, Store};
 use serde::de::DeserializeOwned;
 use std::{
     collections::HashMap,
@@ -23,7 +22,7 @@ type Single<K> = (Store<K>, DropGuard);
 pub(crate) struct Singles<K> {
     kind: &'static str,
     client: kube::Client,
-    handle: Handle,
+    fan_out: FanOut,
     dependents: Arc<Dependents>,
     shutdown: CancellationToken,
     open: Mutex<HashMap<Source, Single<K>>>,
@@ -43,14 +42,14 @@ where
     pub(crate) fn new(
         kind: &'static str,
         client: kube::Client,
-        handle: Handle,
+        fan_out: FanOut,
         dependents: Arc<Dependents>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             kind,
             client,
-            handle,
+            fan_out,
             dependents,
             shutdown,
             open: Mutex::default(),
@@ -65,17 +64,13 @@ where
             return store.clone();
         }
         let token = self.shutdown.child_token();
-        let (kind, handle, dependents) = (self.kind, self.handle.clone(), self.dependents.clone());
+        let (kind, fan_out, dependents) = (self.kind, self.fan_out.clone(), self.dependents.clone());
         let (read_in, read) = (namespace.to_owned(), name.to_owned());
         let store = watch::watch(
             Api::<K>::namespaced(self.client.clone(), namespace),
             watcher::Config::default().fields(&format!("metadata.name={name}")),
             token.clone(),
-            move |_change| {
-                for key in dependents.of(kind, &read_in, &read) {
-                    handle.wake(key, Lane::Normal);
-                }
-            },
+            move |_change| fan_out.readers(dependents.of(kind, &read_in, &read)),
         );
         open.insert(source, (store.clone(), token.drop_guard()));
         store

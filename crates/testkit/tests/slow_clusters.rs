@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{Greeter, ProviderConfig, config, greeter};
+use common::{Greeter, ProviderConfig, config, greeter, stage, staged};
 use openmcp_testkit::{Ended, Job, PERSON, Process, Simulation, Trouble, World, oracle};
 use serde_json::{Value, json};
 use service_provider_runtime::{Access, Desired, Inputs, Invalid, ServiceProvider, rules};
@@ -28,9 +28,18 @@ impl ServiceProvider for Provider {
     }
 
     fn desired(&self, cx: &Inputs<'_, Self>) -> Result<Desired, Invalid> {
+        let stage = cx
+            .config()
+            .spec
+            .stage
+            .as_ref()
+            .and_then(|stage| cx.config_map(stage));
         let mut child = child(cx.object().metadata.namespace.as_deref().unwrap_or_default());
         child["data"] =
             json!({"text": cx.config().spec.greeting, "count": cx.object().spec.count.to_string()});
+        if let Some(text) = stage.as_ref().and_then(|stage| stage.data.as_ref()?.get("text")) {
+            child["data"]["text"] = json!(text);
+        }
         let mut desired = Desired::new();
         desired.mcp(child)?;
         Ok(desired)
@@ -171,4 +180,24 @@ fn fault_9_a_shared_cluster_that_never_answered_holds_back_nobody() {
     );
     assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
     assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
+
+#[test]
+fn an_input_that_all_read_reaches_them_a_few_at_a_time() {
+    let world = platform();
+    world.server("platform").apply(PERSON, &staged("hello")).unwrap();
+    world.server("platform").apply(PERSON, &stage("first")).unwrap();
+    order(&world, MANY, 1);
+    let mut process = simulation().start(&world, Job::Run);
+    let has = |text: &'static str| move |world: &World| say(world, TROUBLED, MANY, text);
+    assert_eq!(process.drive(LIMIT, has("first")), Ended::Reached);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    world.server("platform").apply(PERSON, &stage("second")).unwrap();
+    process.drive(Duration::from_millis(600), |_| false);
+    let reached = MANY.filter(|number| say(&world, TROUBLED, *number..number + 1, "second"));
+    let reached = reached.count();
+    assert!((1..=75).contains(&reached), "{reached} of {MANY:?} within 600 ms");
+    assert_eq!(process.drive(LIMIT, has("second")), Ended::Reached);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert!(are_ready(&world, MANY));
 }

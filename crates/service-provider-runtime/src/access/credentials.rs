@@ -3,14 +3,14 @@
 //! generated is kept as it is, for it is asked for in every pass.
 use crate::{
     dependents::Dependents,
+    fanout::FanOut,
     values::{self, Generated},
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, runtime::watcher};
 use openmcp_api::keys::secrets;
 use openmcp_reconcile::{
-    Fault, Lane,
-    controller::Handle,
+    Fault,
     digest::{Digest, Digester},
     watch::{self, Store},
 };
@@ -46,7 +46,7 @@ impl Credentials {
         client: kube::Client,
         key: &str,
         provider: &'static str,
-        handle: Handle,
+        fan_out: FanOut,
         dependents: Arc<Dependents>,
         shutdown: CancellationToken,
     ) -> Self {
@@ -67,9 +67,7 @@ impl Credentials {
             },
             move |change| {
                 let at = change.place();
-                for key in dependents.of(Self::SECRET, at.namespace(), at.name()) {
-                    handle.wake(key, Lane::Normal);
-                }
+                fan_out.readers(dependents.of(Self::SECRET, at.namespace(), at.name()));
             },
         );
         Self {
