@@ -9,7 +9,7 @@
 //! | something is waited for, or a turn | False | False | as it is | True | False | Progressing |
 //! | a person has to act, or input is wrong | False | False | as it is | False | True | Progressing |
 //! | passing failure | False | False | as it is | True | False | Progressing |
-//! | paused | as before | False | as before | False | False | as before |
+//! | paused | as before, or False | False | as before | False | False | as before |
 //! | being deleted | False | False | Unknown | True, False if stuck | False, True if stuck | Terminating |
 //!
 //! `Healthy` is Unknown where nothing was observed.
@@ -214,21 +214,25 @@ pub(crate) fn became_ready(before: &ServiceStatus, after: &ServiceStatus) -> Opt
     }
 }
 
-/// Conditions are left as they are, but for Synced: nobody looks whether it is.
+/// What is known of the service stays said; nobody works on it, and nobody looks whether it is as it is wanted.
 fn paused(by: &str, live: &ServiceStatus, generation: i64, now: Timestamp) -> ServiceStatus {
-    let paused = Observed {
-        type_: SYNCED.to_owned(),
-        status: Some(false),
+    let row = Row {
+        ready: false,
+        synced: false,
+        healthy: None,
+        progressing: false,
+        stalled: false,
         reason: "Paused".to_owned(),
         message: format!("{by}: nothing is applied or repaired until the annotation is removed"),
+        health: "not observed".to_owned(),
     };
-    let mut conditions: Vec<Condition> = live
-        .conditions
-        .iter()
-        .filter(|kept| kept.type_ != SYNCED)
-        .cloned()
-        .collect();
-    conditions.extend(merge_conditions(&live.conditions, &[paused], generation, now));
+    let known = |type_: &str| live.conditions.iter().find(|it| it.type_ == type_).cloned();
+    let conditions = merge_conditions(&live.conditions, &row.conditions(), generation, now)
+        .into_iter()
+        .map(|new| match new.type_.as_str() {
+            READY | HEALTHY => known(&new.type_).unwrap_or(new),
+            _ => new,
+        });
     ServiceStatus {
         observed_generation: live.observed_generation,
         phase: if live.phase.is_empty() {
@@ -236,7 +240,7 @@ fn paused(by: &str, live: &ServiceStatus, generation: i64, now: Timestamp) -> Se
         } else {
             live.phase.clone()
         },
-        conditions,
+        conditions: conditions.collect(),
     }
 }
 
@@ -354,6 +358,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_paused_from_its_first_moment_on_has_every_condition() {
+        assert_eq!(
+            shown(&Verdict::Paused("by annotation")),
+            "Progressing Paused Ready=False Synced=False Healthy=Unknown Progressing=False Stalled=False"
+        );
+    }
+
+    #[test]
     fn a_pause_keeps_what_is_known() {
         let ready = status(
             &Verdict::Applied(&applied()),
@@ -369,5 +381,12 @@ mod tests {
         );
         assert_eq!((paused.phase.as_str(), paused.observed_generation), ("Ready", 3));
         assert!(transition(&ready, &paused).is_none());
+        let holds = |type_: &str| {
+            let found = paused.conditions.iter().find(|it| it.type_ == type_);
+            found.map(|it| it.status.clone())
+        };
+        let kept = [READY, SYNCED, HEALTHY, PROGRESSING, STALLED].map(holds);
+        let expected = ["True", "False", "True", "False", "False"];
+        assert_eq!(kept, expected.map(|status| Some(status.to_owned())));
     }
 }
