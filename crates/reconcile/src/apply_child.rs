@@ -167,6 +167,19 @@ impl Target<'_> {
         meta["metadata"]["labels"][self.mark.label] == self.mark.value.as_str()
     }
 
+    /// Whether a live object bears the mark of another owner whose objects our manager applies, too: it was taken over
+    /// since. A mark that somebody else wrote says nothing.
+    pub(crate) fn is_marked_for_another(&self, meta: &Value) -> bool {
+        let label = format!("f:{}", self.mark.label);
+        let applied = |entry: &Value| {
+            is_apply_entry(entry, self.manager)
+                && !entry["fieldsV1"]["f:metadata"]["f:labels"][&label].is_null()
+        };
+        !meta["metadata"]["labels"][self.mark.label].is_null()
+            && !self.is_marked(meta)
+            && managed_fields(meta).any(applied)
+    }
+
     /// Whether our manager applied anything to a live object.
     pub(crate) fn has_applied(&self, meta: &Value) -> bool {
         managed_fields(meta).any(|entry| is_apply_entry(entry, self.manager))

@@ -1,7 +1,7 @@
 //! Removing children by what was recorded of them, and nothing else.
 //!
 //! Only a GET by name that answers 404 or another UID means gone. What is neither marked nor applied by us is
-//! never deleted.
+//! never deleted, nor is what another owner of the same manager has taken over.
 use super::{
     converge::{CONCURRENCY, Engine},
     kinds::{Kind, Kinds},
@@ -323,7 +323,7 @@ impl Target<'_> {
         let Some(live) = meta["metadata"]["uid"].as_str() else {
             return Ok(Err(Removal::Gone));
         };
-        let ours = self.is_marked(&meta) || self.has_applied(&meta);
+        let ours = self.is_marked(&meta) || (self.has_applied(&meta) && !self.is_marked_for_another(&meta));
         match entry.uid.as_deref() {
             Some(recorded) if recorded != live => return Ok(Err(Removal::Gone)),
             // An intent that never came to be: whatever bears the name is somebody else's.

@@ -1,9 +1,9 @@
 //! Others who write what is ours, or put theirs in its place.
 use crate::{
-    common::{gadget, greeter, is_ready, live, order, seconds},
+    common::{gadget, gadgets, greeter, is_ready, live, order, seconds, simulation},
     stage::{LIMIT, MCP, QUIET, conditions, greeting, served, text},
 };
-use openmcp_testkit::{Ended, Process, children, oracle};
+use openmcp_testkit::{Ended, Job, Process, children, oracle};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -85,4 +85,29 @@ fn fault_13_by_force_what_somebody_holds_goes_and_does_not_come_back_with_its_de
         mcp.objects("greeter.example.com/v1", "Gadget"),
         Vec::<Value>::new()
     );
+}
+
+#[test]
+fn what_another_order_of_the_provider_took_over_stays_and_a_mark_that_somebody_wrote_holds_nothing() {
+    for (by_us, left) in [(true, 1), (false, 0)] {
+        let (world, process) = served(1);
+        drop(process);
+        let mcp = world.server(MCP);
+        let labels = json!({"metadata": {"labels": {
+            "runtime.openmcp.cloud/owner": "another", "runtime.openmcp.cloud/provider": "greeter",
+        }}});
+        if by_us {
+            let mut taken = gadgets();
+            taken["metadata"]["labels"] = labels["metadata"]["labels"].clone();
+            mcp.apply("greeter", &taken).unwrap();
+        } else {
+            mcp.merge(&gadgets(), &labels).unwrap();
+        }
+        let onboarding = world.server("onboarding");
+        onboarding.delete(&greeter("team", "one", 1)).unwrap();
+        let mut process = simulation().start(&world, Job::Run);
+        assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+        assert!(live(&world).is_null(), "{}", live(&world));
+        assert_eq!(mcp.live(&gadgets()).iter().count(), left);
+    }
 }
