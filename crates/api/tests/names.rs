@@ -25,6 +25,18 @@ fn hashes_are_those_of_the_go_stack() {
 }
 
 #[test]
+fn the_purpose_of_a_request_is_literal_as_long_as_a_label_can_hold_it() {
+    let of = |name: usize| names::managed_purpose("project-x", &repeat("a", name), RequestTarget::Mcp);
+    assert_eq!(of(49), format!("project-x.{}.mcp", repeat("a", 49)));
+    assert_eq!(of(49).len(), MAX_LENGTH);
+    assert_eq!(
+        of(50),
+        "project-x.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa--lom77tyu"
+    );
+    assert_ne!(of(50), of(51));
+}
+
+#[test]
 fn platform_namespaces_are_those_of_the_go_stack() {
     let long_namespace = format!("project-{}--ws-{}", repeat("b", 20), repeat("c", 20));
     let cases = [

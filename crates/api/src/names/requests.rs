@@ -81,10 +81,15 @@ pub fn static_request(controller: &str, local_name: &str) -> String {
     shortened(&format!("{controller}--{local_name}").to_lowercase(), MAX_LENGTH)
 }
 
-/// The value of the label `openmcp.cloud/managed-purpose` on a service object's requests. Not shortened: the Go library
-/// does not, and the API server refuses a value that is too long.
+/// The value of the label `openmcp.cloud/managed-purpose` on a service object's requests. The Go library shortens none,
+/// and its requests are refused where it is too long for a label: there it is shortened here.
+///
+/// ```
+/// # use openmcp_api::names::{RequestTarget, managed_purpose};
+/// assert_eq!(managed_purpose("default", "my-cp", RequestTarget::Workload), "default.my-cp.workload");
+/// ```
 pub fn managed_purpose(namespace: &str, name: &str, target: RequestTarget) -> String {
-    format!("{namespace}.{name}.{}", target.id())
+    label_value(&format!("{namespace}.{name}.{}", target.id()))
 }
 
 /// A label value that may be a longer text: shortened to what a label can hold.
