@@ -3,7 +3,7 @@ use crate::{
     Platform,
     kinds::{self, api},
     people::{SYSTEM, apply},
-    wait,
+    snapshot, wait,
 };
 use anyhow::{Context, Result};
 use kube::{api::ApiResource, core::GroupVersionKind};
@@ -23,6 +23,21 @@ impl Platform {
         }
         wait::phase(&api(&self.client, &kinds::service_provider(), ""), "kro", "Ready").await?;
         self.apply_file(&examples().join("kro/providerconfig.yaml")).await
+    }
+
+    /// Waits until there is nothing on the platform or on onboarding that the provider or its installation made (known
+    /// fault 20); what the platform owner applied beside it is the owner's.
+    pub async fn nothing_of_kro(&self) -> Result<()> {
+        let owners = [
+            "ClusterRole /openmcp.cloud:sp-kro",
+            "ClusterRole /openmcp.cloud:sp-kro-init",
+            "ConfigMap openmcp-system/kro-0.9.4",
+        ];
+        for client in [&self.client, &self.onboarding().await?] {
+            let of_kro = |it: &str| it.contains("kro") && !owners.contains(&it);
+            snapshot::none(client, of_kro).await?;
+        }
+        Ok(())
     }
 
     /// Applies every document of a YAML file of well-known kinds.

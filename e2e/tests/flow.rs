@@ -2,14 +2,16 @@
 #![cfg(feature = "e2e")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use kube::api::{DeleteParams, ListParams};
 use openmcp_e2e::{
     Platform,
     kinds::{self, api},
-    kro, people, snapshot, wait,
+    kro, people,
+    service::edit,
+    wait,
 };
-use std::time::{Duration, Instant};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_orders_kro_uses_it_and_leaves_nothing_behind() -> Result<()> {
@@ -72,7 +74,35 @@ async fn a_tenant_orders_kro_uses_it_and_leaves_nothing_behind() -> Result<()> {
     let control_planes = tenant.api(&kinds::control_plane());
     control_planes.delete("flow", &DeleteParams::default()).await?;
     wait::gone(&control_planes, "flow").await?;
-    nothing_of_kro(&platform).await
+    platform.nothing_of_kro().await
+}
+
+/// Step 4 as the flow has it: the service object is deleted before. Of two replicas one holds a Lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_serves_nobody_any_more_is_uninstalled_and_leaves_nothing_behind() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let providers = api(&platform.client, &kinds::service_provider(), "");
+    edit(&providers, "kro", "owner", json!({"spec": {"runReplicas": 2}})).await?;
+    let leases = api(&platform.client, &kinds::lease(), people::SYSTEM);
+    wait::until(&leases, "sp-kro", "held", |live| {
+        live.is_some_and(|live| live["spec"]["holderIdentity"].is_string())
+    })
+    .await?;
+    let tenant = platform.tenant("plain").await?;
+    tenant.control_plane("plain").await?;
+    tenant.order_kro("plain", kro::VERSION).await?;
+    let kros = tenant.api(&kinds::kro());
+    wait::phase(&kros, "plain", "Ready").await?;
+    kros.delete("plain", &DeleteParams::default()).await?;
+    wait::gone(&kros, "plain").await?;
+
+    providers.delete("kro", &DeleteParams::default()).await?;
+    wait::gone(&providers, "kro").await?;
+    let control_planes = tenant.api(&kinds::control_plane());
+    control_planes.delete("plain", &DeleteParams::default()).await?;
+    wait::gone(&control_planes, "plain").await?;
+    platform.nothing_of_kro().await
 }
 
 /// The CRD of an instance appears when kro has made it: a 404 before that is not an error.
@@ -92,28 +122,4 @@ async fn apply_when_served(client: &kube::Client, object: serde_json::Value) -> 
         .await?;
     }
     people::apply(client, &kind, object).await.map(drop)
-}
-
-/// Nothing on the platform or on onboarding that the provider or its installation made (known fault 20); what the
-/// platform owner applied beside it is the owner's.
-async fn nothing_of_kro(platform: &Platform) -> Result<()> {
-    let owners = [
-        "ClusterRole /openmcp.cloud:sp-kro",
-        "ClusterRole /openmcp.cloud:sp-kro-init",
-        "ConfigMap openmcp-system/kro-0.9.4",
-    ];
-    let patience = Instant::now() + wait::PATIENCE;
-    for client in [&platform.client, &platform.onboarding().await?] {
-        loop {
-            let mut left = snapshot::everything(client).await?;
-            left.retain(|it| it.contains("kro") && !owners.contains(&it.as_str()));
-            if left.is_empty() {
-                break;
-            }
-            // What is owned by a definition is collected after it.
-            ensure!(Instant::now() < patience, "left behind: {left:?}");
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-    Ok(())
 }

@@ -8,11 +8,11 @@ use crate::{
 };
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{core::v1::Pod, rbac::v1::ClusterRoleBinding},
+    api::{coordination::v1::Lease, core::v1::Pod, rbac::v1::ClusterRoleBinding},
 };
 use kube::{Api, Resource, ResourceExt};
 use openmcp_api::{common::ObjectReference, names::Component};
-use openmcp_reconcile::{Fault, watch::Store};
+use openmcp_reconcile::{Fault, lease, watch::Store};
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, sync::Arc};
 
@@ -216,7 +216,19 @@ impl Effects<'_> {
             }
             left.extend(self.delete(&seen.service_accounts, &name).await?);
         }
+        self.delete_lease().await?;
         Ok(left)
+    }
+
+    /// Of several replicas the leader holds it, under the name of their Deployment. Nobody renews it any more.
+    async fn delete_lease(&self) -> Result<(), Fault> {
+        let name = lease::legal_name(&self.of.names.object(Component::Run));
+        let api: Api<Lease> = self.api();
+        let live = api.get_opt(&name).await;
+        match live.map_err(|error| Fault::api(format!("read Lease {name}"), &error))? {
+            Some(live) => meta::delete(&api, &live).await,
+            None => Ok(()),
+        }
     }
 
     /// How the run part stands.
