@@ -3,6 +3,7 @@
 //! The suites speak the wire contract as plain JSON, on purpose without our own types: a field that we renamed by
 //! mistake must fail here. They know one platform, by the kubeconfig in `OPENMCP_PLATFORM_KUBECONFIG`, and nothing
 //! of how it was made.
+pub mod etcd;
 pub mod kinds;
 pub mod kro;
 pub mod namespace;

@@ -2,14 +2,18 @@
 #![cfg(feature = "e2e")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, ListParams};
 use openmcp_e2e::{
-    Platform,
+    Platform, etcd,
     kinds::{self, api},
     kro, people, wait,
 };
 use serde_json::json;
+
+/// A tenant's object in etcd, and what comes and goes there by itself.
+const MINE: &str = "configmaps/default/mine";
+const PASSING: [&str; 2] = ["events/", "leases/"];
 
 fn code<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> u16 {
     match result {
@@ -23,13 +27,20 @@ async fn two_tenants_whose_names_are_prefixes_do_not_touch_each_other() -> Resul
     let platform = Platform::from_env().await?;
     platform.install_kro().await?;
     let (a, b) = tokio::try_join!(platform.tenant("north"), platform.tenant("north-1"))?;
-    // The same tenant has two ControlPlanes, one's name a prefix of the other's, and so has its neighbour.
-    let (mcp_a, mcp_b) = tokio::try_join!(a.control_plane("cp"), b.control_plane("cp-1"))?;
-    tokio::try_join!(a.order_kro("cp", kro::VERSION), b.order_kro("cp-1", kro::VERSION))?;
-    tokio::try_join!(
-        async { wait::phase(&a.api(&kinds::kro()), "cp", "Ready").await },
-        async { wait::phase(&b.api(&kinds::kro()), "cp-1", "Ready").await },
+    // One tenant has two ControlPlanes, one's name a prefix of the other's; its neighbour has one of the same name.
+    let (mcp_a, mcp_a1, mcp_b) = tokio::try_join!(
+        a.control_plane("cp"),
+        a.control_plane("cp-1"),
+        b.control_plane("cp-1")
     )?;
+    let all = [(&a, "cp"), (&a, "cp-1"), (&b, "cp-1")];
+    for (tenant, name) in all {
+        tenant.order_kro(name, kro::VERSION).await?;
+    }
+    for (tenant, name) in all {
+        wait::phase(&tenant.api(&kinds::kro()), name, "Ready").await?;
+    }
+    let stay = [(&a, "cp-1", &mcp_a1), (&b, "cp-1", &mcp_b)];
 
     // Neither sees or can name the other's objects on onboarding.
     let all = ListParams::default();
@@ -59,37 +70,64 @@ async fn two_tenants_whose_names_are_prefixes_do_not_touch_each_other() -> Resul
     assert_eq!(code(api(&crossed, &kinds::namespace(), "").list(&all).await), 401);
 
     // Something of each that must stay or go with its control plane only.
-    for mcp in [&mcp_a, &mcp_b] {
+    for mcp in [&mcp_a, &mcp_a1, &mcp_b] {
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "namespace": "default"}});
         people::apply(mcp, &kinds::config_map(), object).await?;
     }
 
-    // Deleting one leaves the other untouched.
-    let kro_b = serde_json::to_value(b.api(&kinds::kro()).get("cp-1").await?)?;
-    a.api(&kinds::kro())
-        .delete("cp", &DeleteParams::default())
-        .await?;
-    wait::gone(&a.api(&kinds::kro()), "cp").await?;
-    a.api(&kinds::control_plane())
-        .delete("cp", &DeleteParams::default())
-        .await?;
-    wait::gone(&a.api(&kinds::control_plane()), "cp").await?;
-    api(&mcp_b, &kinds::config_map(), "default").get("mine").await?;
-    let still = serde_json::to_value(b.api(&kinds::kro()).get("cp-1").await?)?;
-    assert_eq!(
-        kro_b["metadata"]["resourceVersion"],
-        still["metadata"]["resourceVersion"]
+    // Deleting one leaves the others untouched, and of it nothing.
+    let gone = cluster_uid(&platform, &a, "cp").await?;
+    let mut before = Vec::new();
+    for (tenant, name, _) in stay {
+        before.push((
+            tenant.api(&kinds::kro()).get(name).await?,
+            cluster_uid(&platform, tenant, name).await?,
+        ));
+    }
+    let stored = etcd::keys(&platform).await?;
+    ensure!(
+        stored.get(&gone).is_some_and(|it| it.contains(MINE)),
+        "{:?}",
+        stored.keys()
     );
-    wait::phase(&b.api(&kinds::control_plane()), "cp-1", "Ready").await?;
+    a.leave("cp").await?;
+    let still = etcd::keys(&platform).await?;
+    ensure!(!still.contains_key(&gone), "in etcd: {:?}", still.get(&gone));
+    for ((tenant, name, mcp), (kro, cluster)) in stay.into_iter().zip(&before) {
+        api(mcp, &kinds::config_map(), "default").get("mine").await?;
+        let now = tenant.api(&kinds::kro()).get(name).await?;
+        ensure!(
+            now.metadata.resource_version == kro.metadata.resource_version,
+            "{name} was written to: {} became {}",
+            kro.data,
+            now.data
+        );
+        wait::phase(&tenant.api(&kinds::control_plane()), name, "Ready").await?;
+        let (stored, still) = (&stored[cluster], still.get(cluster).context("no key is left")?);
+        let lost: Vec<_> = stored
+            .difference(still)
+            .filter(|key| !PASSING.iter().any(|kind| key.contains(kind)))
+            .collect();
+        ensure!(lost.is_empty(), "lost in etcd: {lost:?}");
+    }
+    a.leave("cp-1").await?;
+    b.leave("cp-1").await
+}
 
-    b.api(&kinds::kro())
-        .delete("cp-1", &DeleteParams::default())
-        .await?;
-    wait::gone(&b.api(&kinds::kro()), "cp-1").await?;
-    b.api(&kinds::control_plane())
-        .delete("cp-1", &DeleteParams::default())
-        .await?;
-    wait::gone(&b.api(&kinds::control_plane()), "cp-1").await
+/// The UID of the Cluster of a ControlPlane.
+async fn cluster_uid(platform: &Platform, tenant: &people::Tenant, name: &str) -> Result<String> {
+    let of = format!(
+        "core.openmcp.cloud/mcp-name={name},core.openmcp.cloud/mcp-namespace={}",
+        tenant.namespace
+    );
+    let requests = api(&platform.client, &kinds::cluster_request(), "");
+    let requests = requests.list(&ListParams::default().labels(&of)).await?;
+    let request = requests.items.first().context("no ClusterRequest")?;
+    let at = &request.data["status"]["cluster"];
+    let text = |field: &str| at[field].as_str().unwrap_or_default();
+    let clusters = api(&platform.client, &kinds::cluster(), text("namespace"));
+    let cluster = clusters.get(text("name")).await?;
+    cluster.metadata.uid.context("no UID")
 }
 
 /// A client for the control plane of `to` that bears the token of `from`.
