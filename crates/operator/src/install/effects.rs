@@ -114,18 +114,40 @@ impl Effects<'_> {
         }
     }
 
-    /// The ClusterRole that a component is bound to.
+    /// The ClusterRole that a component is bound to. Who was bound to a prepared role once never gets more by that role
+    /// being deleted: the binding stays, and acts again with the role.
     fn cluster_role(&self, component: Component) -> String {
         let own = self.of.names.cluster_scoped(component);
-        if self.platform.cluster_roles.get("", &own).is_some() {
+        let bindings = &self.platform.installed.cluster_role_bindings;
+        let bound = bindings
+            .get("", &own)
+            .is_some_and(|binding| binding.role_ref.name == own);
+        if bound || self.is_prepared(&own) {
             own
         } else {
             CLUSTER_ADMIN.to_owned()
         }
     }
 
-    /// Tells when a component has more rights than anybody prepared for it.
+    fn is_prepared(&self, cluster_role: &str) -> bool {
+        self.platform.cluster_roles.get("", cluster_role).is_some()
+    }
+
+    /// What there is to say if the role that a component is bound to was deleted.
+    fn missing_role(&self, component: Component) -> Option<String> {
+        let role = self.cluster_role(component);
+        (role != CLUSTER_ADMIN && !self.is_prepared(&role)).then(|| {
+            format!(
+                "the ClusterRole {role} that it is bound to does not exist, so it may do nothing on the platform: apply the role again (the provider's command `rbac` prints it)"
+            )
+        })
+    }
+
+    /// Tells when a component has more rights than anybody prepared for it, or less.
     pub(super) fn rights(&self, component: Component) -> String {
+        if let Some(missing) = self.missing_role(component) {
+            return format!("; {missing}");
+        }
         if self.cluster_role(component) == CLUSTER_ADMIN {
             format!(
                 "; bound to cluster-admin, since there is no ClusterRole {}",
@@ -242,6 +264,13 @@ impl Effects<'_> {
                 "Deployment {}/{name}: {message} (kubectl -n {} logs deployment/{name})",
                 self.of.namespace, self.of.namespace
             )),
+            super::state::Run::Ready if self.missing_role(Component::Run).is_some() => {
+                Told::not_ready(format!(
+                    "Deployment {}/{name} is available{}",
+                    self.of.namespace,
+                    self.rights(Component::Run)
+                ))
+            }
             super::state::Run::Ready => Told::ready(format!(
                 "Deployment {}/{name} is available{}",
                 self.of.namespace,

@@ -7,6 +7,8 @@
 mod desired;
 mod effects;
 mod reconcile;
+#[cfg(test)]
+mod rights;
 mod state;
 mod status;
 #[cfg(test)]
