@@ -265,3 +265,25 @@ async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_
     wait::gone(&kros, "sly").await?;
     tenant.leave("sly").await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_with_a_name_or_a_token_that_cannot_be_served_says_so() -> Result<()> {
+    let platform = Platform::from_env().await?;
+    let tenant = platform.tenant("names").await?;
+    let (control_planes, long) = (tenant.api(&kinds::control_plane()), "a".repeat(64));
+    let view = json!([{"kind": "ClusterRole", "name": "view"}]);
+    for (name, token, condition, says) in [
+        ("names", "CI pipeline", "AllAccessReady", "\"CI pipeline\""),
+        (&long, "ci", "Meta", "63 characters"),
+    ] {
+        let control_plane = json!({
+            "apiVersion": "core.open-control-plane.io/v2alpha1", "kind": "ControlPlane",
+            "metadata": {"name": name, "namespace": tenant.namespace},
+            "spec": {"iam": {"tokens": [{"name": token, "roleRefs": view}]}},
+        });
+        people::apply(&tenant.client, &kinds::control_plane(), control_plane).await?;
+        wait::condition(&control_planes, name, condition, "False", says).await?;
+        tenant.leave(name).await?;
+    }
+    Ok(())
+}

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{DeleteParams, ListParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
 use openmcp_e2e::{
     Platform, etcd,
     kinds::{self, api},
@@ -151,4 +154,49 @@ async fn foreign_token(
     let (mine, mut theirs) = (read(from, cp).await?, read(to, other).await?);
     theirs["users"][0]["user"] = mine["users"][0]["user"].clone();
     people::client(serde_yaml::to_string(&theirs)?.as_bytes()).await
+}
+
+/// A tenant writes its objects: what may be deleted, and what must, does not depend on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_whose_finalizers_are_taken_off_goes_with_its_cluster_and_a_new_one_gets_its_own()
+-> Result<()> {
+    let platform = Platform::from_env().await?;
+    platform.install_kro().await?;
+    let tenant = platform.tenant("stripped").await?;
+    tenant.control_plane("stripped").await?;
+    tenant.order_kro("stripped", kro::VERSION).await?;
+    let (kros, control_planes) = (tenant.api(&kinds::kro()), tenant.api(&kinds::control_plane()));
+    wait::phase(&kros, "stripped", "Ready").await?;
+    let requests = api(&platform.client, &kinds::cluster_request(), "");
+    let made = |name: &str| {
+        let (requests, name) = (requests.clone(), name.to_owned());
+        async move {
+            let all = requests.list(&ListParams::default()).await?.items;
+            Ok::<_, kube::Error>(all.into_iter().find(|it| it.name_any() == name))
+        }
+    };
+    let before = made("stripped").await?.context("no ClusterRequest")?;
+    let cluster = before.data["status"]["cluster"].clone();
+
+    // As `kubectl delete --wait=false` and `kubectl patch` do it.
+    control_planes
+        .delete("stripped", &DeleteParams::default())
+        .await?;
+    let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    control_planes
+        .patch("stripped", &PatchParams::default(), &bare)
+        .await?;
+    tenant.order_control_plane("stripped").await?;
+    wait::phase(&control_planes, "stripped", "Ready").await?;
+    wait::gone(&kros, "stripped").await?;
+    let now = made("stripped").await?.context("no ClusterRequest")?;
+    ensure!(before.uid() != now.uid(), "the cluster of another was adopted");
+
+    tenant.leave("stripped").await?;
+    let namespace = cluster["namespace"].as_str().unwrap_or_default();
+    wait::gone(
+        &api(&platform.client, &kinds::cluster(), namespace),
+        cluster["name"].as_str().unwrap_or_default(),
+    )
+    .await
 }

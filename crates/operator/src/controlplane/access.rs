@@ -1,7 +1,7 @@
 //! Who may use a ControlPlane: an AccessRequest each, and the user's copy of what was granted.
 use super::{
     conditions::{Conditions, Side},
-    create::{Found, Stop, step},
+    create::{Found, Stop, name_unusable, step},
     desired::{Plan, Wanted},
     reconcile::Reconcile,
 };
@@ -88,6 +88,7 @@ impl Reconcile {
                 format!("{} of {} accesses are ready", found.access.len(), wanted.len()),
             ),
         }
+        name_unusable(plan, &mut found.conditions);
         failed.map_or(Ok(()), |fault| Err(Stop::Failed(fault)))
     }
 

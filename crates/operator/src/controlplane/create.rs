@@ -12,7 +12,7 @@ use openmcp_api::{
     Cluster, ClusterRequest, ControlPlane,
     common::{Endpoint, LocalObjectReference},
     conditions::{
-        control_plane::{CLUSTER_CONDITIONS_SYNCED, CLUSTER_REQUEST_READY, META, cluster},
+        control_plane::{ALL_ACCESS_READY, CLUSTER_CONDITIONS_SYNCED, CLUSTER_REQUEST_READY, META, cluster},
         find, reasons,
     },
     keys::{annotations, finalizers, labels},
@@ -46,6 +46,7 @@ impl Reconcile {
     }
 
     async fn steps(&self, plan: &Plan<'_>, found: &mut Found) -> Result<(), Stop> {
+        name_unusable(plan, &mut found.conditions);
         self.prepare(plan, &mut found.conditions).await?;
         let request = self.request(plan, &mut found.conditions).await?;
         if let Some(cluster) = self.cluster(&request, &mut found.conditions) {
@@ -168,7 +169,9 @@ impl Reconcile {
         conditions.yes(CLUSTER_CONDITIONS_SYNCED, format!("Cluster {at}"));
         for condition in live.status.iter().flat_map(|s| &s.conditions) {
             let seen = crate::report::observed(condition);
-            conditions.set(cluster(&condition.type_), seen.status, &seen.reason, seen.message);
+            // Behind the prefix a condition's type may have no `/`.
+            let type_ = cluster(&condition.type_.replace('/', "_"));
+            conditions.set(type_, seen.status, &seen.reason, seen.message);
         }
         Some(live)
     }
@@ -179,6 +182,19 @@ impl Reconcile {
             finalizers::CONTROL_PLANE.to_owned(),
             finalizers::on_control_plane(&plan.name),
         ]
+    }
+}
+
+/// Tells which tokens are not served because of their names.
+pub(super) fn name_unusable(plan: &Plan<'_>, conditions: &mut Conditions) {
+    let names = plan.unusable_tokens();
+    if let Some(first) = names.first() {
+        let message = format!(
+            "spec.iam.tokens: {first:?} cannot be the name of a token ({} of {} are like that): lower-case letters, digits, '-', '_' and '.' are allowed, with a letter or a digit at both ends and beside each '.'",
+            names.len(),
+            plan.object.spec.iam.tokens.len()
+        );
+        conditions.no(ALL_ACCESS_READY, reasons::CONFIGURATION_PROBLEM, message);
     }
 }
 

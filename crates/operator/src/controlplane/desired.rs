@@ -13,6 +13,22 @@ use openmcp_api::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// What a finalizer may have behind its `/`: that of its ClusterRequest holds the name (contract §11.2).
+const NAME_MAX: usize = 63;
+/// No more than for the name of an OIDC provider, so that it fits into a condition's type.
+const TOKEN_NAME_MAX: usize = 253;
+
+/// Whether the name of a token fits into the names of what is made for it (contract §11.4); `_` becomes `-` there.
+fn is_usable(token: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    token.len() <= TOKEN_NAME_MAX
+        && token.split('.').all(|part| {
+            part.starts_with(legal)
+                && part.ends_with(legal)
+                && part.chars().all(|c| legal(c) || matches!(c, '-' | '_'))
+        })
+}
+
 /// A ControlPlane, and where it lives on the platform.
 pub(super) struct Plan<'a> {
     pub object: &'a ControlPlane,
@@ -105,7 +121,8 @@ impl<'a> Plan<'a> {
     /// for it.
     pub(super) fn accesses(&self, default_oidc: Option<&OidcProviderConfig>) -> Vec<Wanted> {
         let iam = &self.object.spec.iam;
-        let tokens = iam.tokens.iter().map(|token| {
+        let usable = iam.tokens.iter().filter(|token| is_usable(&token.name));
+        let tokens = usable.map(|token| {
             let body = json!({"token": token.config});
             self.wanted(
                 AccessKey::Token(&token.name),
@@ -133,6 +150,26 @@ impl<'a> Plan<'a> {
             )
         });
         tokens.chain(providers).collect()
+    }
+
+    /// Names of tokens of which no Secret, label and condition can be made: nothing is made for them.
+    pub(super) fn unusable_tokens(&self) -> Vec<&str> {
+        let names = self
+            .object
+            .spec
+            .iam
+            .tokens
+            .iter()
+            .map(|token| token.name.as_str());
+        names.filter(|name| !is_usable(name)).collect()
+    }
+
+    /// What is wrong with its own name, if something is.
+    pub(super) fn unusable_name(&self) -> Option<String> {
+        let length = self.name.len();
+        (length > NAME_MAX).then(|| {
+            format!("the name of a ControlPlane may have {NAME_MAX} characters at most, this one has {length}: nothing is made. Order it under a shorter name")
+        })
     }
 
     fn wanted(&self, key: AccessKey<'_>, (label, name): (&'static str, &str), body: Value) -> Wanted {

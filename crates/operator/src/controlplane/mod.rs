@@ -10,6 +10,8 @@ mod create;
 mod delete;
 mod desired;
 mod former;
+#[cfg(test)]
+mod names;
 mod reconcile;
 #[cfg(test)]
 mod stripped;

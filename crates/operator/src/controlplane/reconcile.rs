@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use kube::Api;
 use openmcp_api::{
     ControlPlane,
-    conditions::control_plane::ALL_ACCESS_READY,
+    conditions::{
+        control_plane::{ALL_ACCESS_READY, META},
+        reasons as r,
+    },
     control_plane::ControlPlaneStatus,
     keys::{finalizers, labels},
 };
@@ -81,6 +84,12 @@ impl Reconciler for Reconcile {
             return self.remove(&api, &control_plane).await;
         }
         let plan = Plan::new(&control_plane);
+        if let Some(problem) = plan.unusable_name() {
+            let mut found = Found::default();
+            found.conditions.no(META, r::CONFIGURATION_PROBLEM, problem);
+            self.write(&api, &control_plane, found, false).await?;
+            return Ok(Outcome::Settled);
+        }
         let wanted = Self::finalizers(&plan);
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         let Some(control_plane) = meta::add_finalizers(&api, control_plane.as_ref(), &wanted).await? else {
@@ -204,7 +213,6 @@ impl Reconcile {
 
 /// The Event's reason: the condition's, where it is one of ours; a Cluster's own reasons are not bounded.
 fn event_reason(reason: &str) -> &'static str {
-    use openmcp_api::conditions::reasons as r;
     const OURS: [&str; 10] = [
         r::PLATFORM_CLUSTER_INTERACTION_PROBLEM,
         r::ONBOARDING_CLUSTER_INTERACTION_PROBLEM,
