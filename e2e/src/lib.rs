@@ -2,7 +2,7 @@
 //!
 //! The suites speak the wire contract as plain JSON, on purpose without our own types: a field that we renamed by
 //! mistake must fail here. They know one platform, by the kubeconfig in `OPENMCP_PLATFORM_KUBECONFIG`, and nothing
-//! of how it was made.
+//! of how it was made. Those that need faults on the wire, or a look at single steps, run the engine inside the test.
 pub mod etcd;
 pub mod kinds;
 pub mod kro;
