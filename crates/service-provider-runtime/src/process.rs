@@ -3,12 +3,22 @@
 //! The command line makes one of its flags; a simulation makes as many as it likes. Everything that runs is a task of
 //! the tokio runtime that it is called in: dropping that runtime is what `kill -9` is to a real process.
 use crate::{pipeline, provider::ServiceProvider, run, setup, world::Names};
-use openmcp_reconcile::{Fault, Key, admin::Readiness, cluster::Connection, lease::Lease};
+use openmcp_reconcile::{
+    Fault, Key,
+    admin::Readiness,
+    cluster::Connection,
+    lease::{Lease, legal_name},
+};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// From a leader's last sign of life on, others wait so long: another one works within ten seconds.
 const LEASE: Duration = Duration::from_secs(8);
+
+/// The name of a provider's Lease.
+pub(crate) fn lease(provider: &str) -> String {
+    legal_name(&format!("sp-{provider}"))
+}
 
 /// One process of a provider.
 #[derive(Debug, Clone)]
@@ -70,8 +80,8 @@ impl Process {
             run::serve(&warm, shutdown).await;
             return Ok(());
         }
-        let mut lease = Lease::new(&*names.home, &format!("sp-{}", names.provider), &*self.pod)
-            .within(platform.environment());
+        let mut lease =
+            Lease::new(&*names.home, &lease(names.provider), &*self.pod).within(platform.environment());
         lease.duration = LEASE;
         // While it waits to lead, its caches are warm already (runtime design §8).
         let warm = run::warm(provider, names, &platform, &readiness, &shutdown);
