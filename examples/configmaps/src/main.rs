@@ -44,6 +44,7 @@ struct ConfigSetSpec {
     kind = "ProviderConfig",
     doc = "ProviderConfig says what all ConfigSets have in common."
 )]
+#[serde(rename_all = "camelCase")]
 struct ProviderConfigSpec {
     /// How many ConfigMaps a set has.
     #[schemars(range(min = 1, max = 1000))]
@@ -54,6 +55,10 @@ struct ProviderConfigSpec {
     /// Is in every ConfigMap of every set.
     #[schemars(length(max = 100))]
     text: String,
+    /// Accepted from configurations of Go providers, without effect: watches find drift as it happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    poll_interval: Option<String>,
 }
 
 impl service_provider_runtime::ProviderConfig for ProviderConfig {}

@@ -48,6 +48,10 @@ struct ProviderConfigSpec {
     /// Whether tenants may pause the repairs of their own kro by annotation.
     #[serde(default)]
     tenants_may_pause: bool,
+    /// Accepted from configurations of Go providers, without effect: watches find drift as it happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    poll_interval: Option<String>,
 }
 
 /// One version, and what it consists of.

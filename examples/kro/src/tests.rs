@@ -1,6 +1,7 @@
 //! kro on a simulated platform.
-#![allow(clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
+use kube::CustomResourceExt;
 use openmcp_testkit::{Scenario, Simulation};
 
 const GROUP: &str = "kro.services.open-control-plane.io/v1alpha1";
@@ -46,4 +47,12 @@ fn a_crash_at_any_effect_of_giving_repairing_and_taking_kro_changes_nothing() {
     if let Err(failure) = simulation.crash_everywhere(&life) {
         panic!("{failure}");
     }
+}
+
+#[test]
+fn a_configuration_of_a_go_provider_with_a_poll_interval_is_accepted() {
+    let definition = serde_json::to_value(ProviderConfig::crd()).unwrap();
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let interval = &schema["properties"]["spec"]["properties"]["pollInterval"];
+    assert_eq!(interval["type"], "string", "{schema}");
 }
