@@ -1,22 +1,24 @@
-//! kill -9 of the operator, the cluster provider or the provider at random moments of create and delete: after the
-//! restart everything converges, nothing is left over, nothing is created twice.
+//! kill -9 of the operator, the cluster provider or the provider at random moments of create and delete, and of the
+//! operator at an uninstall: after the restart everything converges, nothing is left over, nothing is created twice.
 //!
 //! Runs where the platform's pods are processes of this machine. Seeds are printed; `OPENMCP_CRASH_SEED=n` runs one.
 #![cfg(feature = "e2e")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, ListParams};
 use openmcp_e2e::{
-    Platform, Tenant,
+    Platform, Tenant, etcd,
     kinds::{self, api},
-    kro, people, wait,
+    kro, people, snapshot, wait,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Duration};
 
 const TRIES: u64 = 20;
+/// Seeds after those: the provider is uninstalled.
+const UNINSTALLS: u64 = 2;
 const VICTIMS: [&str; 3] = ["openmcp-operator", "cp-hosted", "sp-kro"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,8 +30,21 @@ async fn a_crash_at_any_moment_leaves_nothing_over_and_makes_nothing_twice() -> 
         .ok()
         .map(|s| s.parse())
         .transpose()?;
-    for seed in only.map_or(0..TRIES, |seed| seed..seed + 1) {
+    // The provider's own access to onboarding stays.
+    let access = "kro.services.open-control-plane.io--onboarding-run";
+    let requests = api(&platform.client, &kinds::access_request(), people::SYSTEM);
+    wait::phase(&requests, access, "Granted").await?;
+    let before = Everything::of(&platform).await?;
+    for seed in only.map_or(0..TRIES + UNINSTALLS, |seed| seed..seed + 1) {
         let mut random = StdRng::seed_from_u64(seed);
+        if seed >= TRIES {
+            let after = Duration::from_millis(random.random_range(0..2_000));
+            println!("seed {seed}: kill openmcp-operator {after:?} into uninstall");
+            uninstall(&platform, after)
+                .await
+                .with_context(|| format!("seed {seed}"))?;
+            continue;
+        }
         let victim = VICTIMS[random.random_range(0..VICTIMS.len())];
         let during_delete = random.random_bool(0.5);
         let after = Duration::from_millis(random.random_range(0..4_000));
@@ -37,11 +52,55 @@ async fn a_crash_at_any_moment_leaves_nothing_over_and_makes_nothing_twice() -> 
             "seed {seed}: kill {victim} {after:?} into {}",
             if during_delete { "delete" } else { "create" }
         );
-        scene(&platform, &tenant, victim, during_delete, after)
-            .await
-            .with_context(|| format!("seed {seed}"))?;
+        let scene = async {
+            scene(&platform, &tenant, victim, during_delete, after).await?;
+            before.nothing_more(&platform).await
+        };
+        scene.await.with_context(|| format!("seed {seed}"))?;
     }
     Ok(())
+}
+
+/// What there is without the tenant's service: on the platform, on onboarding, and whose keys are in etcd.
+struct Everything {
+    platform: BTreeSet<String>,
+    onboarding: BTreeSet<String>,
+    hosted: BTreeSet<String>,
+}
+
+impl Everything {
+    async fn of(platform: &Platform) -> Result<Self> {
+        Ok(Self {
+            onboarding: snapshot::everything(&platform.onboarding().await?).await?,
+            platform: snapshot::everything(&platform.client).await?,
+            hosted: etcd::keys(platform).await?.into_keys().collect(),
+        })
+    }
+
+    async fn nothing_more(&self, platform: &Platform) -> Result<()> {
+        let onboarding = platform.onboarding().await?;
+        snapshot::none(&platform.client, |it| !self.platform.contains(it)).await?;
+        snapshot::none(&onboarding, |it| !self.onboarding.contains(it)).await?;
+        let hosted: BTreeSet<String> = etcd::keys(platform).await?.into_keys().collect();
+        let left: Vec<_> = hosted.difference(&self.hosted).collect();
+        ensure!(left.is_empty(), "left in etcd: {left:?}");
+        Ok(())
+    }
+}
+
+async fn uninstall(platform: &Platform, after: Duration) -> Result<()> {
+    platform.install_kro().await?;
+    let providers = api(&platform.client, &kinds::service_provider(), "");
+    let uninstalled = async {
+        providers.delete("kro", &DeleteParams::default()).await?;
+        wait::gone(&providers, "kro").await
+    };
+    let crash = async {
+        tokio::time::sleep(after).await;
+        kill("openmcp-operator")
+    };
+    tokio::try_join!(uninstalled, crash)?;
+    platform.nothing_of_kro().await
 }
 
 async fn scene(
@@ -78,7 +137,7 @@ async fn scene(
         once(platform).await?;
         delete.await?;
     }
-    left(platform).await
+    Ok(())
 }
 
 /// What one ControlPlane with one kro consists of on the platform: each thing exactly once.
@@ -94,23 +153,6 @@ async fn once(platform: &Platform) -> Result<()> {
             .filter(|n| kind.kind != "Deployment" || n.ends_with("/kro"))
             .count();
         assert_eq!(made, count, "{}: {names:?}", kind.kind);
-    }
-    Ok(())
-}
-
-async fn left(platform: &Platform) -> Result<()> {
-    for kind in [
-        kinds::cluster(),
-        kinds::cluster_request(),
-        kinds::access_request(),
-        kinds::inventory(),
-    ] {
-        let names = of_tenants(platform, &kind).await?;
-        assert!(names.is_empty(), "{} left over: {names:?}", kind.kind);
-    }
-    for kind in [kinds::deployment(), kinds::namespace()] {
-        let namespaces = of_tenants(platform, &kind).await?;
-        assert!(namespaces.is_empty(), "{} left over: {namespaces:?}", kind.kind);
     }
     Ok(())
 }
@@ -146,7 +188,7 @@ fn kill(victim: &str) -> Result<()> {
     let prefix = format!("{}/{victim}", people::SYSTEM);
     let pid = find(&ledger, &prefix).with_context(|| format!("no process of {prefix} in {ledger}"))?;
     let status = Command::new("kill").args(["-9", &pid.to_string()]).status()?;
-    anyhow::ensure!(status.success(), "kill -9 {pid} ended with {status}");
+    ensure!(status.success(), "kill -9 {pid} ended with {status}");
     Ok(())
 }
 
