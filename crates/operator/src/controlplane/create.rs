@@ -7,6 +7,7 @@ use super::{
     reconcile::Reconcile,
 };
 use crate::{ensure::is_news, meta::is_deleting, onboarding::policies};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use openmcp_api::{
     Cluster, ClusterRequest, ControlPlane,
@@ -19,6 +20,9 @@ use openmcp_api::{
 };
 use openmcp_reconcile::Fault;
 use std::{collections::BTreeMap, sync::Arc};
+
+/// The reason of a condition that waits for a ClusterProvider; its own reasons are not bounded.
+pub(super) const WAITING_FOR_CLUSTER: &str = "WaitingForCluster";
 
 /// What was found out on the way.
 #[derive(Default)]
@@ -68,10 +72,25 @@ impl Reconcile {
             return Err(Stop::Waiting);
         }
         let name = &plan.platform_namespace;
-        let mut live = self.platform.namespaces.get("", name);
-        if let Some(live) = &live
-            && !plan.owns(live.labels())
-        {
+        let live = self.vacated(plan, conditions).await?;
+        let ensured = {
+            let desired = plan.namespace_object(&self.onboarding.identity);
+            self.apply.ensure(live.as_deref(), desired).await
+        };
+        step(ensured, META, Side::Platform, conditions)?;
+        conditions.yes(META, format!("platform namespace {name}"));
+        Ok(())
+    }
+
+    /// The platform namespace as it is, once nobody else is in it.
+    async fn vacated(
+        &self,
+        plan: &Plan<'_>,
+        conditions: &mut Conditions,
+    ) -> Result<Option<Arc<Namespace>>, Stop> {
+        let name = &plan.platform_namespace;
+        let live = self.platform.namespaces.get("", name);
+        if let Some(live) = live.as_ref().filter(|live| !plan.owns(live.labels())) {
             let message = format!(
                 "the platform namespace {name} does not belong to this ControlPlane (its labels say {}): nothing is touched",
                 whose(live.labels())
@@ -82,7 +101,7 @@ impl Reconcile {
         match self.whose(plan) {
             Some(Whose::Former(uid)) => {
                 self.finish_former(plan, uid, conditions).await?;
-                live = None;
+                return Ok(None);
             }
             Some(Whose::Elsewhere(uid)) => {
                 let message = format!(
@@ -94,19 +113,11 @@ impl Reconcile {
             }
             Some(Whose::Its | Whose::Unrecorded) | None => {}
         }
-        if let Some(live) = &live
-            && is_deleting(live.as_ref())
-        {
+        if live.as_deref().is_some_and(is_deleting) {
             conditions.no(META, reasons::WAITING_FOR_NAMESPACE_DELETION, format!("the platform namespace {name}, of an earlier ControlPlane of this name, is still being deleted"));
             return Err(Stop::Waiting);
         }
-        let ensured = {
-            let desired = plan.namespace_object(&self.onboarding.identity);
-            self.apply.ensure(live.as_deref(), desired).await
-        };
-        step(ensured, META, Side::Platform, conditions)?;
-        conditions.yes(META, format!("platform namespace {name}"));
-        Ok(())
+        Ok(live)
     }
 
     async fn request(
@@ -167,6 +178,13 @@ impl Reconcile {
             return None;
         };
         conditions.yes(CLUSTER_CONDITIONS_SYNCED, format!("Cluster {at}"));
+        if let Some(why) = desired::not_up(&live) {
+            conditions.no(
+                cluster("Ready"),
+                WAITING_FOR_CLUSTER,
+                format!("Cluster {at} {why}"),
+            );
+        }
         for condition in live.status.iter().flat_map(|s| &s.conditions) {
             let seen = crate::report::observed(condition);
             // Behind the prefix a condition's type may have no `/`.

@@ -5,8 +5,8 @@ use crate::{
 };
 use kube::{Resource, ResourceExt};
 use openmcp_api::{
-    ControlPlane,
-    common::{Endpoint, OidcProviderConfig},
+    Cluster, ControlPlane,
+    common::{Endpoint, OidcProviderConfig, phase},
     keys::{annotations, labels},
     names::{self, AccessKey, label_value},
 };
@@ -209,6 +209,21 @@ impl<'a> Plan<'a> {
             },
             "data": source.data,
         })
+    }
+}
+
+/// Why a Cluster is not there to be used, where only its phase can tell: a ClusterProvider that reports conditions says
+/// it by them, and a phase is a free text (contract §2.2).
+pub(super) fn not_up(cluster: &Cluster) -> Option<String> {
+    let status = cluster.status.clone().unwrap_or_default();
+    match status.phase.as_str() {
+        _ if !status.conditions.is_empty() => None,
+        phase::READY => None,
+        "" => Some(format!(
+            "has not been reported on yet by the ClusterProvider of the profile {:?}",
+            cluster.spec.profile
+        )),
+        other => Some(format!("is {other}")),
     }
 }
 

@@ -17,6 +17,8 @@ mod reconcile;
 mod stripped;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod up;
 
 pub(crate) use reconcile::Reconcile;
 

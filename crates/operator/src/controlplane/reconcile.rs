@@ -1,5 +1,12 @@
 //! One reconcile of one ControlPlane: operation annotation → finalizers → create or delete → status.
-use super::{NAME, conditions::Conditions, create::Found, delete::is_kept, desired::Plan, former::Whose};
+use super::{
+    NAME,
+    conditions::Conditions,
+    create::{Found, WAITING_FOR_CLUSTER},
+    delete::is_kept,
+    desired::Plan,
+    former::Whose,
+};
 use crate::{
     config::ControlPlanes,
     ensure::Applier,
@@ -227,5 +234,5 @@ fn event_reason(reason: &str) -> &'static str {
     ];
     OURS.into_iter()
         .find(|ours| *ours == reason)
-        .unwrap_or("WaitingForCluster")
+        .unwrap_or(WAITING_FOR_CLUSTER)
 }

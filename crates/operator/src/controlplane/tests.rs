@@ -147,3 +147,20 @@ fn ready_needs_every_condition_and_deleting_is_terminating() {
     assert_eq!(conditions.phase(false), "Progressing");
     assert_eq!(conditions.phase(true), "Terminating");
 }
+
+#[test]
+fn a_cluster_is_up_when_its_provider_says_so_by_conditions_or_by_its_phase() {
+    let not_up = |status: Value| {
+        let cluster = json!({"apiVersion": "clusters.openmcp.cloud/v1alpha1", "kind": "Cluster", "metadata": {"name": "c"},
+            "spec": {"profile": "hosted", "tenancy": "Exclusive", "purposes": ["mcp"]}, "status": status});
+        not_up(&serde_json::from_value(cluster).unwrap())
+    };
+    assert!(not_up(Value::Null).unwrap().contains("\"hosted\""));
+    assert_eq!(
+        not_up(json!({"observedGeneration": 1, "phase": "Progressing"})).unwrap(),
+        "is Progressing"
+    );
+    assert!(not_up(json!({"observedGeneration": 1, "phase": "Ready"})).is_none());
+    let told = json!([{"type": "Up", "status": "False", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    assert!(not_up(json!({"observedGeneration": 1, "phase": "Progressing", "conditions": told})).is_none());
+}
