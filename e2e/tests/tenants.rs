@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use kube::{
     ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use openmcp_e2e::{
     Platform, etcd,
@@ -99,12 +99,16 @@ async fn two_tenants_whose_names_are_prefixes_do_not_touch_each_other() -> Resul
     for ((tenant, name, mcp), (kro, cluster)) in stay.into_iter().zip(&before) {
         api(mcp, &kinds::config_map(), "default").get("mine").await?;
         let now = tenant.api(&kinds::kro()).get(name).await?;
+        // Its status may tell how kro fares meanwhile.
+        let wish = |kro: &DynamicObject| {
+            let DynamicObject { metadata, data, .. } = kro;
+            (metadata.uid.clone(), metadata.generation, data["spec"].clone())
+        };
         ensure!(
-            now.metadata.resource_version == kro.metadata.resource_version,
-            "{name} was written to: {} became {}",
-            kro.data,
-            now.data
+            wish(&now) == wish(kro) && now.metadata.deletion_timestamp.is_none(),
+            "{name} was changed: {kro:?} became {now:?}"
         );
+        wait::phase(&tenant.api(&kinds::kro()), name, "Ready").await?;
         wait::phase(&tenant.api(&kinds::control_plane()), name, "Ready").await?;
         let (stored, still) = (&stored[cluster], still.get(cluster).context("no key is left")?);
         let lost: Vec<_> = stored

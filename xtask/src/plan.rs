@@ -14,7 +14,7 @@ struct Part {
     present: bool,
 }
 
-/// What neither cargo nor we can make, looked for before minutes of building. `sandbox`: a platform is to be started.
+/// What neither cargo nor we can make, looked for before minutes of building.
 fn prerequisites(sandbox: bool) -> Result<(), String> {
     if output("make", &["--version"]).is_none() {
         return Err("make is not installed, and a dependency (jemalloc) is built with it.\nInstall it with your package \
@@ -33,9 +33,13 @@ fn prerequisites(sandbox: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints what is going to be built; fails if a tool that it needs is missing.
+/// Prints what is going to be built; fails if a tool that it needs is missing. `sandbox`: a platform is to be started.
 pub(crate) fn announce(command: &str, sandbox: bool) -> Result<(), String> {
-    prerequisites(sandbox)?;
+    tell(command)?;
+    prerequisites(sandbox)
+}
+
+fn tell(command: &str) -> Result<(), String> {
     let parts = parts();
     let missing: Vec<&Part> = parts.iter().filter(|part| !part.present).collect();
     if missing.is_empty() {
