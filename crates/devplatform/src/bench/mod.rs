@@ -174,6 +174,9 @@ fn prepare(home: &Home, name: &str) -> Result<(Assets, Platform)> {
     Ok((assets, Platform::find_or_create(home, name)?))
 }
 
+/// From the end of work to the last Event of it.
+const CALM: Duration = Duration::from_secs(3);
+
 /// Everything that an experiment works with.
 struct Stage<'a> {
     site: Site<'a>,
@@ -253,6 +256,8 @@ impl<'a> Stage<'a> {
     /// What the provider requests while something is done, and until it has come to rest after it.
     async fn requests_of(&self, doing: impl Future<Output = Result<()>>) -> Result<Requests> {
         self.rest().await?;
+        // Events are written when nothing else is waited for: those of what was done before.
+        tokio::time::sleep(CALM).await;
         self.site.audit.clear()?;
         let mark = self.site.audit.mark();
         doing.await?;

@@ -1,7 +1,7 @@
 //! Experiment 7: two replicas with a lease. The leader is killed, stopped or ended, and a child breaks at once: the time
 //! until it is repaired. A stopped one goes on later, and may not write any more.
 use crate::bench::{
-    Stage,
+    CALM, Stage,
     breakage::{break_one, children},
     fleet::Order,
     report::{Goal, Row},
@@ -23,8 +23,6 @@ const CLEAN_SECONDS: f64 = 2.0;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Work that a leader has when it is stopped.
 const CHANGES: usize = 20;
-/// Events are written when nothing else is waited for.
-const CALM: Duration = Duration::from_secs(3);
 /// For what a process that goes on had in its hands.
 const AFTERMATH: Duration = Duration::from_secs(2);
 

@@ -1,6 +1,6 @@
 //! Experiment 6: the provider is killed and started again, with everything in place.
 use crate::bench::{
-    Stage,
+    CALM, Stage,
     arrivals::{EVERY, arrive},
     fleet::Order,
     report::{Goal, Row},
@@ -10,7 +10,6 @@ use anyhow::Result;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(300);
-const CALM: Duration = Duration::from_secs(3);
 /// Orders that arrive while it starts.
 const NEW: usize = 40;
 /// Promised at ten thousand objects.
@@ -20,7 +19,6 @@ const NEW_MILLIS: f64 = 1000.0;
 pub(super) async fn perform(stage: &mut Stage<'_>) -> Result<()> {
     let count = stage.fleet.len();
     stage.rest().await?;
-    // Events are written when nothing else is waited for.
     tokio::time::sleep(CALM).await;
     stage.site.audit.clear()?;
     let mark = stage.site.audit.mark();
