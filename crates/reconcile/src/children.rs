@@ -17,6 +17,7 @@ mod preview;
 mod remove;
 mod report;
 mod step;
+mod told;
 pub(crate) mod wanted;
 mod watch;
 

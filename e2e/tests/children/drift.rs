@@ -6,7 +6,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
-use openmcp_reconcile::children::Wanted;
+use openmcp_reconcile::children::{Mode, Wanted};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -105,6 +105,31 @@ async fn an_ignored_field_is_left_to_others_and_the_rest_is_not() -> Result<()> 
     rig.edit("x", "them", json!({"data": {"a": "2"}})).await?;
     rig.repaired(std::slice::from_ref(&wanted)).await?;
     assert_eq!(rig.data("x").await?, json!({"a": "1", "b": "2"}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_only_to_be_detected_is_told_once_and_so_is_the_next_difference() -> Result<()> {
+    let rig = Rig::new("detect").await?;
+    let mut wanted = rig.wanted(rig.config_map("x", json!({"a": "1", "b": "1"})));
+    wanted.mode = Mode::Detect;
+    let wanted = [wanted];
+    rig.settle(&wanted).await?;
+    for key in ["a", "b"] {
+        rig.edit("x", "somebody", json!({"data": {key: "2"}})).await?;
+        let deadline = Instant::now() + PATIENCE;
+        let report = loop {
+            rig.woken(deadline.saturating_duration_since(Instant::now()))
+                .await?;
+            let report = rig.settle(&wanted).await?;
+            if !report.detected.is_empty() {
+                break report;
+            }
+        };
+        assert_eq!((report.detected.len(), report.applied), (1, 0));
+        assert!(rig.settle(&wanted).await?.detected.is_empty(), "told once");
+    }
+    assert_eq!(rig.data("x").await?, json!({"a": "2", "b": "2"}));
     Ok(())
 }
 

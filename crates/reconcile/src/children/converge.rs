@@ -8,6 +8,7 @@ use super::{
     remove::TearDown,
     report::Report,
     step::{Standing, Step, take_in},
+    told::Told,
     wanted::{Wanted, Wave},
     watch::{Children, Cluster, Lease, Scope},
 };
@@ -65,6 +66,7 @@ pub struct Engine {
     kinds: Kinds,
     damper: Arc<Damper>,
     leases: Mutex<HashMap<Arc<Key>, Leases>>,
+    told: Told,
 }
 
 /// What the steps of one convergence share.
@@ -94,6 +96,7 @@ impl Engine {
             kinds: Kinds::default(),
             damper,
             leases: Mutex::default(),
+            told: Told::default(),
         }
     }
 
@@ -145,6 +148,11 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(key);
         drop(held);
+        self.told.forget(key);
+    }
+
+    pub(super) fn told(&self) -> &Told {
+        &self.told
     }
 
     /// Brings the children of one owner to what is wanted, as far as it goes now. An error concerns all of them;

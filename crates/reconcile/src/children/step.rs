@@ -9,7 +9,7 @@ use super::{
     plan::{Action, Candidate},
     remove::propagation,
     report::{Failure, Report},
-    wanted::Wanted,
+    wanted::{Mode, Wanted},
     watch::{Cluster, Scope},
 };
 use crate::{
@@ -86,11 +86,18 @@ impl Engine {
         scene: &Scene<'_, M>,
         mut step: Step<'_>,
     ) -> Result<Option<Done>, Held> {
+        let order = scene.order;
+        let Candidate { wanted, id, live } = step.candidate;
         if matches!(step.action, Action::Nothing | Action::Await) {
+            if wanted.mode == Mode::Detect {
+                self.told().is_over(order.key, id);
+            }
             return Ok(None);
         }
-        let order = scene.order;
-        let Candidate { wanted, id, .. } = step.candidate;
+        let live = live.as_ref().map(Child::digest);
+        if step.action == Action::Report && live.is_some_and(|live| self.told().knows(order.key, id, live)) {
+            return Ok(None);
+        }
         let Some(cluster) = order.clusters.get(&wanted.cluster) else {
             return Ok(None);
         };
@@ -105,7 +112,11 @@ impl Engine {
             manager: self.manager(),
             mark: order.mark,
         };
-        let drift = match self.admit(&target, &step, &cluster.identity, order.now).await? {
+        let admitted = self.admit(&target, &step, &cluster.identity, order.now).await;
+        if let (Err(Held::Detected(_)), Some(live)) = (&admitted, live) {
+            self.told().note(order.key, id, live);
+        }
+        let drift = match admitted? {
             Admitted::Apply(drift) => drift,
             // The GET has answered 404: the recorded UID can only be refused.
             Admitted::Recreate(drift) => {

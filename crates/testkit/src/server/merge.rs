@@ -208,34 +208,42 @@ pub(crate) fn merge(live: &Value, applied: &Value, node: &Node) -> Result<Value,
     }
 }
 
-/// In the order of what is applied; items that only live has stay before the item that they stood before.
+/// In the order of what is applied. What only live has comes where it stood: after the items that both have and that were
+/// passed by then. Live items that are applied later are passed over until it is their turn.
 fn merge_items(live: &[Value], applied: &[Value], node: &Node, shape: &Shape) -> Result<Value, Refusal> {
     let names = |items: &[Value]| -> Result<Vec<String>, Refusal> {
         items.iter().map(|item| segment(shape, item)).collect()
     };
     let (old, new) = (names(live)?, names(applied)?);
+    let mut shared = new.iter().filter(|name| old.contains(name));
+    let mut expected = shared.next();
     let mut out = Vec::new();
     let (mut left, mut right) = (0, 0);
-    while left < live.len() || right < applied.len() {
-        if left < live.len() && !new.contains(&old[left]) {
-            out.push(live[left].clone());
-            left += 1;
-        } else if right < applied.len() && !old.contains(&new[right]) {
-            out.push(applied[right].clone());
-            right += 1;
-        } else if right < applied.len() {
-            let at = old.iter().position(|name| *name == new[right]);
-            let merged = match at {
-                Some(at) => merge(&live[at], &applied[right], node.item())?,
-                None => applied[right].clone(),
-            };
-            if at == Some(left) {
+    while left < old.len() || right < new.len() {
+        if let Some(name) = old.get(left) {
+            if !new.contains(name) {
+                out.push(live[left].clone());
+                left += 1;
+                continue;
+            }
+            let turn = new.get(right) == Some(name);
+            if !turn && right < new.len() && expected.is_some_and(|next| next != name) {
+                left += 1;
+                continue;
+            }
+            if turn || new[..right].contains(name) {
                 left += 1;
             }
-            out.push(merged);
+        }
+        if let Some(name) = new.get(right) {
+            out.push(match old.iter().position(|held| held == name) {
+                Some(at) => merge(&live[at], &applied[right], node.item())?,
+                None => applied[right].clone(),
+            });
             right += 1;
-        } else {
-            left += 1;
+            if expected == Some(name) {
+                expected = shared.next();
+            }
         }
     }
     Ok(Value::Array(out))
