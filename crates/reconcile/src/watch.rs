@@ -121,8 +121,7 @@ where
     )
 }
 
-/// [`watch_on`], for kinds that are known at run time only. The decoder of `K` sees the whole object, managedFields
-/// included; the store drops them from its metadata.
+/// [`watch_on`], for kinds that are known at run time only. The decoder of `K` sees the object without managedFields.
 pub fn watch_dynamic<K>(
     cluster: impl Into<String>,
     dyntype: &K::DynamicType,
@@ -287,11 +286,7 @@ where
     fn applied(&mut self, object: Decoded<K>) {
         let (at, version) = (Place::of(object.meta()), Version::of(object.meta()));
         let error = object.0.as_ref().err().map(|broken| broken.error.clone());
-        let decoded = object.0.map(|mut object| {
-            object.meta_mut().managed_fields = None;
-            object
-        });
-        if let Some(object) = (self.reduce)(decoded) {
+        if let Some(object) = (self.reduce)(object.0) {
             self.store_applied(at.clone(), version, Arc::new(object));
         }
         if let Some(error) = error {

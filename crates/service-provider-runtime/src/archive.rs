@@ -5,7 +5,7 @@
 //!
 //! An object that this build cannot decode is there all the same, and kept as [`Unreadable`]: it is never taken for one
 //! that does not exist (invariant 6).
-use flate2::{Compress, Compression, Decompress, read::ZlibDecoder, write::ZlibEncoder};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Resource, runtime::watcher};
 use openmcp_reconcile::{
@@ -16,9 +16,9 @@ use openmcp_reconcile::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
+    cell::RefCell,
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{Read, Write},
     marker::PhantomData,
     sync::{Arc, OnceLock},
 };
@@ -26,6 +26,51 @@ use tokio_util::sync::CancellationToken;
 
 /// As a power of two: a dictionary and an object of usual size fit into it, and the state of a deflation is small.
 const WINDOW_BITS: u8 = 13;
+
+thread_local! {
+    /// Made for each object, they would take as long as the work itself.
+    static DEFLATE: RefCell<Work<Compress>> =
+        RefCell::new(Work::new(Compress::new_with_window_bits(Compression::fast(), false, WINDOW_BITS)));
+    static INFLATE: RefCell<Work<Decompress>> = RefCell::new(Work::new(Decompress::new(false)));
+}
+
+/// What one thread deflates or inflates with.
+struct Work<S> {
+    state: S,
+    out: Vec<u8>,
+}
+
+impl<S> Work<S> {
+    fn new(state: S) -> Self {
+        Self {
+            state,
+            out: Vec::new(),
+        }
+    }
+
+    /// Runs `step` until the stream ends. `None`: it does not end.
+    fn finish(&mut self, expected: usize, mut step: impl FnMut(&mut S, &mut Vec<u8>) -> Option<Status>) -> Option<()> {
+        self.out.clear();
+        self.out.reserve(expected);
+        loop {
+            let room = self.out.capacity();
+            match step(&mut self.state, &mut self.out)? {
+                Status::StreamEnd => return Some(()),
+                _ if self.out.len() < room => return None,
+                _ => self.out.reserve(room),
+            }
+        }
+    }
+
+    /// One huge object does not hold memory for ever.
+    fn shrink(&mut self) {
+        self.out.clear();
+        self.out.shrink_to(OUT);
+    }
+}
+
+/// Kept of a thread's output.
+const OUT: usize = 32 * 1024;
 
 /// The first object of a kind, as text.
 #[derive(Default)]
@@ -35,21 +80,33 @@ impl Dictionary {
     /// Raw, without zlib's header. No step can fail: all is in memory, and both directions use one dictionary.
     fn deflate(&self, json: &[u8]) -> Option<Box<[u8]>> {
         let dictionary = self.0.get_or_init(|| json.into());
-        let mut state = Compress::new_with_window_bits(Compression::fast(), false, WINDOW_BITS);
-        state.set_dictionary(dictionary).ok()?;
-        let mut encoder = ZlibEncoder::new_with_compress(Vec::new(), state);
-        encoder.write_all(json).ok()?;
-        encoder.finish().ok().map(Vec::into_boxed_slice)
+        DEFLATE.with_borrow_mut(|work| {
+            work.state.reset();
+            work.state.set_dictionary(dictionary).ok()?;
+            work.finish(json.len() / 2 + 64, |state, out| {
+                let rest = json.get(usize::try_from(state.total_in()).ok()?..)?;
+                state.compress_vec(rest, out, FlushCompress::Finish).ok()
+            })?;
+            let deflated = work.out.as_slice().into();
+            work.shrink();
+            Some(deflated)
+        })
     }
 
-    fn inflate(&self, deflated: &[u8]) -> Option<Vec<u8>> {
-        let mut state = Decompress::new_with_window_bits(false, WINDOW_BITS);
-        state.set_dictionary(self.0.get()?).ok()?;
-        let mut json = Vec::new();
-        ZlibDecoder::new_with_decompress(deflated, state)
-            .read_to_end(&mut json)
-            .ok()?;
-        Some(json)
+    /// Calls `read` with the text.
+    fn inflate<T>(&self, deflated: &[u8], read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let dictionary = self.0.get()?;
+        INFLATE.with_borrow_mut(|work| {
+            work.state.reset(false);
+            work.state.set_dictionary(dictionary).ok()?;
+            work.finish(deflated.len() + dictionary.len() + 64, |state, out| {
+                let rest = deflated.get(usize::try_from(state.total_in()).ok()?..)?;
+                state.decompress_vec(rest, out, FlushDecompress::Finish).ok()
+            })?;
+            let read = read(&work.out);
+            work.shrink();
+            Some(read)
+        })
     }
 }
 
@@ -127,16 +184,8 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Packed<K> {
             Content::Deflated(deflated) => deflated,
             Content::Unreadable(unreadable) => return Err(unreadable.clone()),
         };
-        let json = self.dictionary.inflate(deflated).unwrap_or_default();
-        serde_json::from_slice(&json).map_err(|error| {
-            // A type that does not read what it has written.
-            let value: Value = serde_json::from_slice(&json).unwrap_or_default();
-            Unreadable::of::<K>(Broken {
-                error: error.to_string(),
-                metadata: ObjectMeta::deserialize(&value["metadata"]).unwrap_or_default(),
-                status: value["status"].clone(),
-            })
-        })
+        let inflated = self.dictionary.inflate(deflated, read::<K>);
+        inflated.unwrap_or_else(|| read::<K>(&[]))
     }
 
     pub(crate) fn resource_version(&self) -> Option<String> {
@@ -150,6 +199,18 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Packed<K> {
     pub(crate) fn wants_the_same(&self, other: &Self) -> bool {
         self.wish == other.wish
     }
+}
+
+fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(json: &[u8]) -> Result<K, Box<Unreadable>> {
+    serde_json::from_slice(json).map_err(|error| {
+        // A type that does not read what it has written.
+        let value: Value = serde_json::from_slice(json).unwrap_or_default();
+        Unreadable::of::<K>(Broken {
+            error: error.to_string(),
+            metadata: ObjectMeta::deserialize(&value["metadata"]).unwrap_or_default(),
+            status: value["status"].clone(),
+        })
+    })
 }
 
 /// A hash of what a user or the platform says by an object: its generation, its annotations, that it is to go.

@@ -232,6 +232,9 @@ impl<P: ServiceProvider> Scene<'_, P> {
 
 /// What stays because it is not ours any more is said where the service object's owner looks.
 pub(crate) fn tell_foreign<P: ServiceProvider>(world: &World<P>, key: &Key, foreign: &[Id]) {
+    if foreign.is_empty() {
+        return;
+    }
     let object = world.objects.get(&key.namespace, &key.name).ok().flatten();
     for id in foreign {
         let note = format!("{id} does not bear our marks any more: it was left alone");

@@ -217,6 +217,9 @@ impl<P: ServiceProvider> Pipeline<P> {
         let world = &*self.0;
         let generation = object.meta().generation.unwrap_or_default();
         let after = status::status(verdict, before, generation, world.environment.now());
+        if after == *before {
+            return Ok(());
+        }
         let live = serde_json::to_value(before).unwrap_or_default();
         let api = self.in_namespace_of::<K>(key);
         let written = apply_status(&api, object, &live, &after, world.names.provider).await?;

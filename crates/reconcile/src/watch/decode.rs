@@ -1,9 +1,12 @@
 //! Decodes objects one by one, so that one that cannot be decoded does not stop the list of all others.
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, core::DynamicResourceScope};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::Value;
-use std::borrow::Cow;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use std::{borrow::Cow, fmt};
 
 /// An object, or why it is none.
 #[derive(Debug, Clone)]
@@ -22,7 +25,7 @@ pub struct Broken {
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let value = Lean::Object.deserialize(deserializer)?;
         Ok(Self(K::deserialize(&value).map_err(|error| Broken {
             error: error.to_string(),
             metadata: metadata(&value),
@@ -31,13 +34,50 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
     }
 }
 
+/// Reads an object, or its metadata, as a tree without managedFields: no store keeps them, and they are more than half of
+/// most objects.
+#[derive(Clone, Copy)]
+enum Lean {
+    Object,
+    Metadata,
+}
+
+impl<'de> DeserializeSeed<'de> for Lean {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Lean {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a Kubernetes object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = match (self, key.as_str()) {
+                (Self::Object, "metadata") => map.next_value_seed(Self::Metadata)?,
+                (Self::Metadata, "managedFields") => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                _ => map.next_value()?,
+            };
+            fields.insert(key, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
 fn metadata(value: &Value) -> ObjectMeta {
     let whole = value.get("metadata").map(ObjectMeta::deserialize);
     match whole {
-        Some(Ok(whole)) => ObjectMeta {
-            managed_fields: None,
-            ..whole
-        },
+        Some(Ok(whole)) => whole,
         _ => identity(value),
     }
 }

@@ -160,8 +160,9 @@ async fn resume(stage: &mut Stage<'_>, pair: &mut [Subject; 2], stop: &FailOver)
     tokio::time::sleep(CALM).await;
     let mark = stage.site.audit.mark();
     pair[stop.old].signal(Signal::SIGCONT)?;
-    pair[stop.old].ended(PATIENCE).await?;
     tokio::time::sleep(AFTERMATH).await;
+    // It stands by now.
+    pair[stop.old].ready(&stage.site).await?;
     let sent = stage.site.audit.since(mark, &PROVIDER.user())?;
     // The new leader renews its lease.
     let of_lease = sent.about("leases");
