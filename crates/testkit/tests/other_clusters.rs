@@ -2,25 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{Provider, greeter, is_ready, live, order, seconds, simulation};
+use common::{LIMIT, Provider, QUIET, greeter, is_ready, live, seconds, served};
 use openmcp_testkit::{Ended, Job, PERSON, Process, Simulation, World, children, oracle};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const MCP: &str = "mcp-team-one";
-const QUIET: Duration = Duration::from_secs(300);
-const LIMIT: Duration = Duration::from_secs(4 * 3600);
-
-/// A service that is Ready, made by a process that is gone.
-fn served() -> (Simulation<Provider>, World) {
-    let simulation = simulation();
-    let world = simulation.world();
-    let mut process = simulation.start(&world, Job::Run);
-    order(&world, 2);
-    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
-    assert!(is_ready(&world), "{}", live(&world));
-    (simulation, world)
-}
 
 fn rests(simulation: &Simulation<Provider>, world: &World) -> Process {
     let mut process = simulation.start(world, Job::Run);

@@ -1,72 +1,15 @@
 //! Objects that exist and that the provider cannot read, or not see: never taken for deleted (invariant 6, fault 15).
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
+#[path = "common/next.rs"]
+mod next;
 
-use common::{greeter, is_ready, live, order, seconds, simulation};
+use common::{LIMIT, QUIET, greeter, is_ready, live, seconds, served, simulation};
 use openmcp_testkit::{Ended, Job, PERSON, Process, Simulation, Trouble, World, children, oracle};
 use serde_json::{Value, json};
-use std::time::Duration;
-
-const QUIET: Duration = Duration::from_secs(300);
-const LIMIT: Duration = Duration::from_secs(4 * 3600);
-
-/// The next version of the provider: its kind has a field more, which must be there.
-mod next {
-    use kube::CustomResource;
-    use schemars::JsonSchema;
-    use serde::{Deserialize, Serialize};
-    use serde_json::json;
-    use service_provider_runtime::{Access, Desired, Inputs, Invalid, ServiceProvider, ServiceStatus, rules};
-
-    #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
-    #[kube(
-        group = "greeter.services.open-control-plane.io",
-        version = "v1alpha1",
-        kind = "Greeter",
-        namespaced,
-        status = "ServiceStatus"
-    )]
-    pub(crate) struct GreeterSpec {
-        pub count: i32,
-        pub language: String,
-    }
-
-    pub(crate) struct Provider;
-
-    impl ServiceProvider for Provider {
-        type Api = Greeter;
-        type Config = crate::common::ProviderConfig;
-
-        fn access(&self) -> Access {
-            Access::mcp([rules::manage("", &["configmaps", "namespaces"])])
-                .workload([rules::manage("apps", &["deployments"])])
-        }
-
-        fn desired(&self, cx: &Inputs<'_, Self>) -> Result<Desired, Invalid> {
-            let mut desired = Desired::new();
-            desired.mcp(json!({
-                "apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": {"name": "language", "namespace": "default"},
-                "data": {"text": cx.object().spec.language},
-            }))?;
-            Ok(desired)
-        }
-    }
-}
 
 fn upgraded() -> Simulation<next::Provider> {
     Simulation::new("greeter", || next::Provider)
-}
-
-/// A service that is Ready, made by a process that is gone.
-fn served() -> World {
-    let simulation = simulation();
-    let world = simulation.world();
-    let mut process = simulation.start(&world, Job::Run);
-    order(&world, 2);
-    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
-    assert!(is_ready(&world), "{}", live(&world));
-    world
 }
 
 /// The next version, at rest.
@@ -93,7 +36,7 @@ fn of_services(world: &World) -> Vec<Value> {
 
 #[test]
 fn what_a_new_version_cannot_read_keeps_all_that_it_has_and_goes_on_when_it_is_changed() {
-    let world = served();
+    let world = served().1;
     let (before, had) = (world.version(), children(&world).len());
     let mut process = upgrade(&world);
     assert_eq!(oracle::deleted_children(&world, before), Vec::<String>::new());
@@ -121,7 +64,7 @@ fn what_a_new_version_cannot_read_keeps_all_that_it_has_and_goes_on_when_it_is_c
 
 #[test]
 fn what_a_new_version_cannot_read_goes_on_under_the_old_one() {
-    let world = served();
+    let world = served().1;
     let before = world.version();
     drop(upgrade(&world));
     let mut process = simulation().start(&world, Job::Run);
@@ -131,7 +74,7 @@ fn what_a_new_version_cannot_read_goes_on_under_the_old_one() {
 
 #[test]
 fn what_cannot_be_read_can_be_deleted_and_leaves_nothing_behind() {
-    let world = served();
+    let world = served().1;
     let mut process = upgrade(&world);
     world
         .server("onboarding")
@@ -145,7 +88,7 @@ fn what_cannot_be_read_can_be_deleted_and_leaves_nothing_behind() {
 
 #[test]
 fn where_the_api_server_refuses_the_status_an_event_says_what_cannot_be_read() {
-    let world = served();
+    let world = served().1;
     let mut process = upgraded().start(&world, Job::Run);
     process
         .network()
@@ -164,7 +107,7 @@ fn where_the_api_server_refuses_the_status_an_event_says_what_cannot_be_read() {
 
 #[test]
 fn what_was_made_for_an_object_is_removed_only_when_the_api_server_says_that_the_object_is_gone() {
-    let world = served();
+    let world = served().1;
     let onboarding = world.server("onboarding");
     let gone = greeter("team", "one", 2);
     onboarding

@@ -2,12 +2,16 @@
 #![allow(dead_code)] // each suite uses its part
 
 use kube::CustomResource;
-use openmcp_testkit::{PERSON, Simulation, World};
+use openmcp_testkit::{Ended, Job, PERSON, Simulation, World};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_provider_runtime::{Access, Desired, Inputs, Invalid, ServiceProvider, ServiceStatus, rules};
 use std::time::Duration;
+
+/// Longer than any back-off: then nothing is coming any more.
+pub(crate) const QUIET: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 /// What tenants order.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -164,6 +168,17 @@ pub(crate) fn order(world: &World, count: i32) {
         .server("onboarding")
         .apply(PERSON, &greeter("team", "one", count))
         .unwrap();
+}
+
+/// A service that is Ready, made by a process that is gone.
+pub(crate) fn served() -> (Simulation<Provider>, World) {
+    let simulation = simulation();
+    let world = simulation.world();
+    let mut process = simulation.start(&world, Job::Run);
+    order(&world, 2);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert!(is_ready(&world), "{}", live(&world));
+    (simulation, world)
 }
 
 /// The order as it is now; null when it is gone.
