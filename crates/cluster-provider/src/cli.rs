@@ -78,9 +78,10 @@ impl Common {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Set by the operator when there are several replicas.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub(crate) leader_elect: bool,
+    /// Work only while holding the provider's lease, so that never two processes write: also during a rolling update.
+    /// Unset, this is so in a pod (where POD_NAME is set).
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) leader_elect: Option<bool>,
     /// Where /metrics, /livez and /readyz are served, such as `:8080`. Not served without it.
     #[arg(long)]
     pub(crate) metrics_bind_address: Option<String>,
@@ -97,6 +98,16 @@ pub(crate) struct Run {
     pub(crate) pod_ip: Option<String>,
     #[command(flatten)]
     pub(crate) hosting: Hosting,
+}
+
+impl Run {
+    /// As whom the lease is asked for, if it is: a Deployment of one replica, too, has two pods while it is rolled.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        match self.leader_elect {
+            Some(false) => None,
+            _ => self.pod_name.as_deref(),
+        }
+    }
 }
 
 /// How hosted control planes are run: `spec.env` of the ClusterProvider.
@@ -148,7 +159,33 @@ mod tests {
         let Command::Run(run) = cli.command else {
             unreachable!()
         };
-        assert!(run.leader_elect && !run.metrics_secure);
+        assert!(run.identity() == Some("cp-hosted-1") && !run.metrics_secure);
+    }
+
+    #[test]
+    fn in_a_pod_it_works_under_its_lease_unless_it_is_told_not_to() {
+        let run = |flags: &[&str]| {
+            let all = [
+                "x",
+                "run",
+                "--environment=d",
+                "--provider-name=h",
+                "--pod-namespace=n",
+            ];
+            let all = [&all, ["--address-range=127.100.128.0/17"].as_slice(), flags].concat();
+            match Cli::try_parse_from(all).unwrap().command {
+                Command::Run(run) => run,
+                Command::Init(_) => unreachable!(),
+            }
+        };
+        let pod = "--pod-name=cp-hosted-1";
+        assert_eq!(
+            run(&[pod]).identity(),
+            Some("cp-hosted-1"),
+            "one replica: no flag"
+        );
+        assert_eq!(run(&[pod, "--leader-elect=false"]).identity(), None);
+        assert_eq!(run(&[]).identity(), None, "outside of a pod");
     }
 
     #[test]

@@ -98,8 +98,8 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<()> {
     let rest = || async {
         tokio::join!(clusters.rest(), accesses.rest());
     };
-    match (arguments.leader_elect, &arguments.pod_name) {
-        (true, Some(identity)) => {
+    match arguments.identity() {
+        Some(identity) => {
             let name = format!("cp-{}", arguments.common.provider_name);
             let lease = Lease::new(&arguments.pod_namespace, &name, identity);
             // `None`: the process was asked to end while another one led.
@@ -107,7 +107,7 @@ pub(crate) async fn run(arguments: &Run) -> anyhow::Result<()> {
                 leading.serve(&election, &shutdown, work, rest).await?;
             }
         }
-        _ => work().await,
+        None => work().await,
     }
     ended(metrics).await
 }

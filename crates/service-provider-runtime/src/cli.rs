@@ -30,9 +30,10 @@ struct Cli {
     /// Name of the ServiceProvider object.
     #[arg(long, global = true, default_value = "")]
     provider_name: String,
-    /// Work only while holding a lease: for several replicas.
-    #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true", default_value = "false", action = ArgAction::Set)]
-    leader_elect: bool,
+    /// Work only while holding the provider's lease, so that never two processes write: also during a rolling update.
+    /// Unset, this is so in a pod (where POD_NAME is set).
+    #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
+    leader_elect: Option<bool>,
     /// Address of /livez, /readyz and /metrics, such as `:8080`; an empty host is the pod's address. `0` is off.
     #[arg(long, global = true, default_value = "0")]
     metrics_bind_address: String,
@@ -43,11 +44,19 @@ struct Cli {
     #[arg(long, global = true, env = env::POD_NAMESPACE, default_value = "openmcp-system", hide = true)]
     pod_namespace: String,
     /// The pod's name, by which replicas are told apart.
-    #[arg(long, global = true, env = env::POD_NAME, default_value = "local", hide = true)]
-    pod_name: String,
+    #[arg(long, global = true, env = env::POD_NAME, hide = true)]
+    pod_name: Option<String>,
     /// The pod's address.
     #[arg(long, global = true, env = env::POD_IP, hide = true)]
     pod_ip: Option<String>,
+}
+
+impl Cli {
+    /// A Deployment of one replica has two pods while it is rolled: in a pod the lease is asked for unless it is
+    /// forbidden. Outside of one nobody else is expected.
+    fn elects(&self) -> bool {
+        self.leader_elect.unwrap_or(self.pod_name.is_some())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -175,8 +184,8 @@ async fn process(cli: &Cli, readiness: Readiness) -> Result<Process, Fault> {
     Ok(Process {
         provider: cli.provider_name.clone(),
         namespace: cli.pod_namespace.clone(),
-        pod: cli.pod_name.clone(),
-        leader_elect: cli.leader_elect,
+        pod: cli.pod_name.clone().unwrap_or_else(|| "local".to_owned()),
+        leader_elect: cli.elects(),
         platform: Connection::infer(&Process::user_agent(&cli.provider_name)).await?,
         readiness,
     })
@@ -211,4 +220,29 @@ fn on_signal(shutdown: CancellationToken) -> std::io::Result<tokio::task::JoinHa
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         shutdown.cancel();
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Cli {
+        Cli::try_parse_from([&["x", "run", "--provider-name=greeter"], flags].concat()).unwrap()
+    }
+
+    #[test]
+    fn in_a_pod_a_provider_works_under_its_lease_unless_it_is_told_not_to() {
+        let pod = "--pod-name=sp-greeter-1";
+        assert!(parse(&[pod]).elects(), "one replica: no flag");
+        assert!(!parse(&[pod, "--leader-elect=false"]).elects());
+        assert!(parse(&[pod, "--leader-elect=true"]).elects());
+    }
+
+    #[test]
+    fn outside_of_a_pod_a_lease_is_asked_for_only_when_it_is_wanted() {
+        assert!(!parse(&[]).elects());
+        assert!(parse(&["--leader-elect"]).elects());
+        assert!(parse(&["--leader-elect=true"]).elects());
+    }
 }

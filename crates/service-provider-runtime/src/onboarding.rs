@@ -1,5 +1,9 @@
 //! The provider's own access to the onboarding cluster: static requests (contract §8), kept while it runs.
-use crate::{access::base_rules, provider::rules, world::Names};
+use crate::{
+    access::base_rules,
+    provider::{ServiceProvider, rules},
+    world::Names,
+};
 use k8s_openapi::api::{core::v1::Secret, rbac::v1::PolicyRule};
 use kube::{
     Api, Resource,
@@ -43,7 +47,7 @@ pub(crate) fn init_rules() -> Vec<PolicyRule> {
 }
 
 /// What `run` does there: it serves one kind.
-pub(crate) fn run_rules(group: &str, plural: &str) -> Vec<PolicyRule> {
+fn run_rules(group: &str, plural: &str) -> Vec<PolicyRule> {
     let sub = |name: &str| format!("{plural}/{name}");
     vec![
         rules::allow(group, &[plural], &["get", "list", "watch", "patch"]),
@@ -89,6 +93,12 @@ impl Onboarding {
         }
     }
 
+    /// Those of `run`.
+    pub(crate) fn of_run<P: ServiceProvider>(platform: &Connection, names: &Names) -> Self {
+        let rules = run_rules(&names.group, &P::Api::plural(&()));
+        Self::new(platform, names, "onboarding-run", rules)
+    }
+
     /// Asks for the cluster and for access, and waits until both are granted.
     pub(crate) async fn connect(&self, user_agent: &str) -> Result<Connection, Fault> {
         self.request().await?;
@@ -129,8 +139,8 @@ impl Onboarding {
             .ok_or_else(|| Fault::retry("AccessPending", format!("Secret {secret} has no kubeconfig")))
     }
 
-    /// Writes nothing where everything is as it should be.
-    async fn request(&self) -> Result<(), Fault> {
+    /// Asks, without waiting. Writes nothing where everything is as it should be.
+    pub(crate) async fn request(&self) -> Result<(), Fault> {
         let cluster = ClusterRequestSpec {
             purpose: purpose::ONBOARDING.to_owned(),
             wait_for_cluster_deletion: None,

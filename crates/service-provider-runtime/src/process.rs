@@ -75,24 +75,32 @@ impl Process {
         let Self {
             platform, readiness, ..
         } = self;
+        // Who is asked to end before he is ready has nothing to wait for.
+        let warm = async {
+            let warm = run::warm(provider, names.clone(), &platform, &readiness, &shutdown);
+            shutdown.run_until_cancelled(warm).await.transpose()
+        };
         if !self.leader_elect {
-            let warm = run::warm(provider, names, &platform, &readiness, &shutdown).await?;
-            run::serve(&warm, shutdown).await;
+            if let Some(warm) = warm.await? {
+                run::serve(&warm, shutdown.clone()).await;
+            }
             return Ok(());
         }
         let mut lease =
             Lease::new(&*names.home, &lease(names.provider), &*self.pod).within(platform.environment());
         lease.duration = LEASE;
-        // While it waits to lead, its caches are warm already (runtime design §8).
-        let warm = run::warm(provider, names, &platform, &readiness, &shutdown);
-        let lead = lease.acquire(platform.client(), &shutdown);
-        let (warm, guard) = tokio::join!(warm, lead);
-        let Some(guard) = guard else {
-            return Ok(());
-        };
-        let warm = warm?;
-        let (work, rest) = (|| run::serve(&warm, shutdown.clone()), || run::rest(&warm));
-        let served = guard.serve(&platform.client(), &shutdown, work, rest).await;
-        served.map(|_| ())
+        // While it waits to lead, its caches are warm already (runtime design §8). One that cannot get them warm says
+        // so at once: in a rolling update the other one does not end before this one is ready.
+        let lead = async { Ok(lease.acquire(platform.client(), &shutdown).await) };
+        match tokio::try_join!(warm, lead)? {
+            (Some(warm), Some(guard)) => {
+                let (work, rest) = (|| run::serve(&warm, shutdown.clone()), || run::rest(&warm));
+                let served = guard.serve(&platform.client(), &shutdown, work, rest).await;
+                served.map(drop)
+            }
+            // Nobody has to wait for it.
+            (None, Some(guard)) => guard.keep(async {}).await,
+            _ => Ok(()),
+        }
     }
 }

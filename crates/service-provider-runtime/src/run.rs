@@ -7,7 +7,7 @@ use crate::{
     external::{Calls, Looks},
     fanout::FanOut,
     inventories::Inventories,
-    onboarding::{self, Onboarding},
+    onboarding::Onboarding,
     pipeline::{Pipeline, operation},
     provider::ServiceProvider,
     singles::Singles,
@@ -77,12 +77,7 @@ pub(crate) async fn warm<P: ServiceProvider>(
 ) -> Result<Warm<P>, Fault> {
     readiness.wait_for(ONBOARDING);
     readiness.wait_for(CACHES);
-    let static_access = Onboarding::new(
-        platform,
-        &names,
-        "onboarding-run",
-        onboarding::run_rules(&names.group, &P::Api::plural(&())),
-    );
+    let static_access = Onboarding::of_run::<P>(platform, &names);
     let (onboarding, identity) = loop {
         match identified(&static_access, &names).await {
             Ok(connected) => break connected,

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 mod common;
 
-use common::{is_ready, order, seconds, simulation};
+use common::{LIMIT, is_ready, order, seconds, simulation};
 use jiff::SignedDuration;
-use openmcp_testkit::{Ended, Job, Process, Start, World, oracle};
+use openmcp_reconcile::fault::Class;
+use openmcp_testkit::{Ended, Job, Process, Start, Trouble, World, oracle};
+use serde_json::{Value, json};
 use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 fn replica(world: &World, pod: &str, skew: SignedDuration) -> Process {
     let start = Start {
@@ -91,6 +91,114 @@ fn fault_3_a_leader_that_cannot_renew_its_lease_neither_ends_nor_writes_and_goes
         assert!(oracle::deleted_children(&world, before).is_empty());
         assert_eq!(oracle::judge(&world), Vec::<String>::new());
     }
+}
+
+/// Turns of a moment each, as two pods have while one replaces the other.
+const TURN: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_rolling_update_has_one_writer_at_any_time_and_the_new_pod_takes_over_when_the_old_one_ends() {
+    for seed in 0..8 {
+        let world = simulation().world();
+        let mut old = replica(&world, "old", SignedDuration::ZERO);
+        order(&world, 1);
+        assert_eq!(old.drive(LIMIT, is_ready), Ended::Reached);
+        let mut new = replica(&world, "new", SignedDuration::ZERO);
+        for _ in 0..50 {
+            old.drive(TURN, |_| false);
+            new.drive(TURN, |_| false);
+        }
+        assert_eq!(leader(&world), "old");
+        // In the middle of the old one's work.
+        order(&world, 4);
+        let (network, before) = (old.network().clone(), old.network().effects());
+        old.drive(seconds(30), |_| network.effects() > before + seed);
+        old.terminate();
+        let mut turns = 0;
+        while old.drive(TURN, |_| false) == Ended::OutOfTime {
+            new.drive(TURN, |_| false);
+            turns += 1;
+            assert!(turns < 100, "the old one does not end");
+        }
+        let leads = |world: &World| leader(world) == "new";
+        assert_eq!(new.drive(seconds(2), leads), Ended::Reached);
+        assert_eq!(new.drive(seconds(60), is_ready), Ended::Reached);
+        assert_eq!(oracle::judge(&world), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_container_that_is_started_again_in_its_pod_goes_on_at_once() {
+    let world = simulation().world();
+    let mut first = replica(&world, "pod", SignedDuration::ZERO);
+    order(&world, 1);
+    assert_eq!(first.drive(LIMIT, is_ready), Ended::Reached);
+    drop(first);
+    let mut again = replica(&world, "pod", SignedDuration::ZERO);
+    order(&world, 2);
+    assert_eq!(
+        again.drive(seconds(3), is_ready),
+        Ended::Reached,
+        "no lease is waited for"
+    );
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
+
+#[test]
+fn a_new_pod_that_cannot_become_ready_says_so_instead_of_waiting_for_the_lease() {
+    let world = simulation().world();
+    let mut old = replica(&world, "old", SignedDuration::ZERO);
+    order(&world, 1);
+    assert_eq!(old.drive(LIMIT, is_ready), Ended::Reached);
+    let mut new = replica(&world, "new", SignedDuration::ZERO);
+    new.network()
+        .trouble("onboarding", usize::MAX, Trouble::Status(403, None), |_| true);
+    let ended = new.drive(seconds(6), |_| false);
+    assert!(
+        matches!(&ended, Ended::Exited(Err(fault)) if fault.class == Class::Denied),
+        "{ended:?}"
+    );
+    assert_eq!(leader(&world), "old");
+}
+
+#[test]
+fn a_new_version_that_needs_other_rights_becomes_ready_beside_the_old_one() {
+    let world = simulation().world();
+    let mut old = replica(&world, "old", SignedDuration::ZERO);
+    order(&world, 1);
+    assert_eq!(old.drive(LIMIT, is_ready), Ended::Reached);
+    // As the old version asked for it.
+    let platform = world.server("platform");
+    let accesses = platform.objects("clusters.openmcp.cloud/v1alpha1", "AccessRequest");
+    let of_run = |it: &&Value| {
+        it["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .ends_with("--onboarding-run")
+    };
+    let access = accesses.iter().find(of_run).unwrap();
+    let fewer = json!({"spec": {"token": {"permissions": []}}});
+    platform.merge(access, &fewer).unwrap();
+    let mut init = simulation().start(&world, Job::Init);
+    assert_eq!(init.drive(seconds(60), |_| false), Ended::Exited(Ok(())));
+    let mut new = replica(&world, "new", SignedDuration::ZERO);
+    new.drive(seconds(6), |_| false);
+    assert_eq!(leader(&world), "old");
+    let warm = |line: &String| line.ends_with("/greeters watch");
+    let trace = new.network().trace();
+    assert!(trace.iter().any(warm), "{trace:#?}");
+}
+
+#[test]
+fn a_pod_that_is_asked_to_end_before_it_is_ready_ends_and_leaves_no_lease_behind() {
+    let world = simulation().world();
+    let mut pod = replica(&world, "pod", SignedDuration::ZERO);
+    pod.network().down("onboarding");
+    assert_eq!(pod.drive(seconds(6), |_| false), Ended::OutOfTime);
+    assert_eq!(leader(&world), "pod");
+    pod.terminate();
+    assert_eq!(pod.drive(seconds(3), |_| false), Ended::Exited(Ok(())));
+    assert_eq!(leader(&world), "");
 }
 
 #[test]

@@ -138,9 +138,7 @@ impl Subject {
     pub(super) fn start(&mut self, site: &mut Site<'_>) -> Result<()> {
         let mut run = arguments("run");
         run.push(format!("--metrics-bind-address={}", self.address));
-        if self.elected {
-            run.push("--leader-elect".to_owned());
-        }
+        run.push(format!("--leader-elect={}", self.elected));
         let log = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned());
         self.process = Some(site.spawn(&self.name, &self.program, &run, &self.environment(&log))?);
         Ok(())
