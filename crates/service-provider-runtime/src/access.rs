@@ -17,7 +17,11 @@ pub(crate) use requests::{Owner, Requests, base_rules};
 
 use crate::desired::Role;
 use openmcp_api::common::ObjectReference;
+use openmcp_reconcile::Fault;
 use std::{fmt, str::FromStr};
+
+/// A cluster that something is wanted on: connected, or why not.
+pub(crate) type Site = (ClusterName, Result<Reached, Fault>);
 
 /// How an inventory calls a cluster: `mcp/<namespace>/<name>` of the Cluster object, or `workload/…`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

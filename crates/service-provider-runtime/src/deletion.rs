@@ -26,7 +26,7 @@ use openmcp_reconcile::{
 };
 use policy::{Policy, Receipt};
 pub(crate) use reach::reach_recorded;
-use reach::{reach_each, strike_all};
+use reach::strike_all;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Names in a message.
@@ -86,8 +86,16 @@ pub(crate) async fn tear_down<P: ServiceProvider>(
         .inventories
         .record(&owner.namespace, &name, of, Some(stored));
     let mut inventory = Inventory::new(&record, record.entries());
-    let mut reached = BTreeMap::new();
-    for (cluster, fault) in reach_each(world, owner, &record, &mut inventory, &mut reached).await? {
+    let (mut sites, mut reached) = (BTreeMap::new(), BTreeMap::new());
+    reach_recorded(world, owner, &record, &mut inventory, &mut sites).await?;
+    for (cluster, site) in sites {
+        let fault = match site {
+            Ok(found) => {
+                reached.insert(cluster, found);
+                continue;
+            }
+            Err(fault) => fault,
+        };
         let Some(receipt) = receipt.as_mut().filter(|_| policy == Policy::Force) else {
             return Err(fault.into());
         };

@@ -94,12 +94,12 @@ impl<P: ServiceProvider> Pipeline<P> {
         }
         let access = world.provider.access();
         let mcp = world.requests.mcp_cluster(&owner)?;
-        let mut reached = vec![world.requests.reach(&owner, mcp, &access.mcp, &recorded).await?];
+        let mut sites = vec![world.requests.site(&owner, mcp, &access.mcp, &recorded).await?];
         if let Some(rights) = &access.workload {
             let workload = world.requests.workload_cluster(&owner).await?;
-            reached.push(world.requests.reach(&owner, workload, rights, &recorded).await?);
+            sites.push(world.requests.site(&owner, workload, rights, &recorded).await?);
         }
-        apply::apply(world, &owner, object, desired, reached).await
+        apply::apply(world, &owner, object, desired, sites).await
     }
 
     /// What an earlier object of the same name left is removed before anything is made for this one. Returns the

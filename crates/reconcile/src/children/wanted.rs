@@ -3,10 +3,11 @@ use super::kinds::Kind;
 use crate::{
     Fault,
     digest::{EXACT_ANNOTATION, IGNORE_ANNOTATION},
-    inventory::Id,
+    inventory::{Entry, Id},
 };
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// When an object is applied: lower waves first, and each is ready before the next begins to be made. Removal
 /// goes the other way.
@@ -189,6 +190,17 @@ impl Wanted {
             namespace,
             name: text("name"),
         }
+    }
+
+    /// What is recorded of it, whether its cluster serves its kind in namespaces or not.
+    pub fn entry<'e>(&self, recorded: &'e BTreeMap<Id, Entry>) -> Option<&'e Entry> {
+        let id = self.id(None);
+        recorded.get(&id).or_else(|| {
+            recorded.get(&Id {
+                namespace: String::new(),
+                ..id
+            })
+        })
     }
 
     /// Whether both are of one kind on one cluster: one watch shows both.

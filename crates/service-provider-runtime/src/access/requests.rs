@@ -1,5 +1,5 @@
 //! ClusterRequests and AccessRequests of service objects.
-use super::{ClusterName, Connections, Identities, Reached, connections::Incarnation};
+use super::{ClusterName, Connections, Identities, Reached, Site, connections::Incarnation};
 use crate::{archive::Archive, dependents::Dependents, desired::Role, provider::rules, stop::Stop};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::{Api, Resource, ResourceExt};
@@ -13,6 +13,7 @@ use openmcp_api::{
 use openmcp_reconcile::{
     Fault, Key,
     apply::{self, Mark},
+    fault::Class,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -99,6 +100,24 @@ impl Requests {
                     .await?;
                 Err(Stop::wait("ClusterPending", "a workload cluster is asked for"))
             }
+        }
+    }
+
+    /// As [`Requests::reach`]. An API server that does not answer is the one obstacle that stops nothing else.
+    pub(crate) async fn site(
+        &self,
+        owner: &Owner<'_>,
+        cluster: ClusterName,
+        rights: &[PolicyRule],
+        recorded: &Identities,
+    ) -> Result<Site, Stop> {
+        match self.reach(owner, cluster.clone(), rights, recorded).await {
+            Ok(reached) => Ok((cluster, Ok(reached))),
+            Err(Stop::Fault(mut fault)) if fault.class == Class::Unreachable => {
+                fault.message = format!("{}: {}", cluster.title(), fault.message);
+                Ok((cluster, Err(fault)))
+            }
+            Err(stop) => Err(stop),
         }
     }
 

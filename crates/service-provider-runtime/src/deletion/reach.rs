@@ -15,34 +15,17 @@ use openmcp_reconcile::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Connects the clusters that entries are on. Entries on a cluster of which the platform says that it is gone are
-/// struck off: they went with it.
+/// struck off: they went with it. Why others cannot be reached is told in `sites`; one that is slow can be, in its turn.
 pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
     world: &World<P>,
     owner: &Owner<'_>,
     record: &Record<'_>,
     inventory: &mut Inventory<'_, S>,
-    reached: &mut BTreeMap<String, Reached>,
+    sites: &mut BTreeMap<String, Result<Reached, Fault>>,
 ) -> Result<(), Stop> {
-    let failed = reach_each(world, owner, record, inventory, reached).await?;
-    failed
-        .into_iter()
-        .next()
-        .map_or(Ok(()), |(_, fault)| Err(fault.into()))
-}
-
-/// As [`reach_recorded`]; the clusters that cannot be reached are returned with the reason. One that is slow can be, in
-/// its turn.
-pub(super) async fn reach_each<P: ServiceProvider, S: Store>(
-    world: &World<P>,
-    owner: &Owner<'_>,
-    record: &Record<'_>,
-    inventory: &mut Inventory<'_, S>,
-    reached: &mut BTreeMap<String, Reached>,
-) -> Result<Vec<(String, Fault)>, Stop> {
     let recorded: BTreeSet<String> = inventory.entries().keys().map(|id| id.cluster.clone()).collect();
-    let mut failed = Vec::new();
     for cluster in recorded {
-        if reached.contains_key(&cluster) {
+        if sites.contains_key(&cluster) {
             continue;
         }
         let name: ClusterName = cluster
@@ -58,20 +41,18 @@ pub(super) async fn reach_each<P: ServiceProvider, S: Store>(
             Role::Mcp => access.mcp,
             Role::Workload => access.workload.unwrap_or_default(),
         };
-        match world
-            .requests
-            .reach(owner, name, &rights, &record.identities())
-            .await
-        {
-            Ok(found) => {
-                record.note(&found);
-                reached.insert(cluster, found);
-            }
+        let identities = record.identities();
+        let site = match world.requests.site(owner, name, &rights, &identities).await {
+            Ok((_, site)) => site,
             Err(turn @ Stop::Turn { .. }) => return Err(turn),
-            Err(stop) => failed.push((cluster, stop.into_fault())),
+            Err(stop) => Err(stop.into_fault()),
+        };
+        if let Ok(found) = &site {
+            record.note(found);
         }
+        sites.insert(cluster, site);
     }
-    Ok(failed)
+    Ok(())
 }
 
 pub(super) async fn strike_all<S: Store>(

@@ -1,6 +1,6 @@
 //! Step 3: compare with the Inventory and with what is live, apply, observe.
 use crate::{
-    access::{ClusterName, Owner, Reached},
+    access::{Owner, Reached, Site},
     deletion,
     desired::{Desired, Role, Wait},
     external::{self, Ensured},
@@ -60,29 +60,33 @@ pub(crate) fn mark(owner_uid: &str) -> Mark {
     }
 }
 
-/// Brings the objects of one service object to what is desired.
+/// Brings the objects of one service object to what is desired. While one of its clusters does not answer, what was made
+/// on the others is repaired; nothing is made anew, for what it builds on may be missing, and nothing is removed.
 pub(super) async fn apply<P: ServiceProvider>(
     world: &Arc<World<P>>,
     owner: &Owner<'_>,
     object: &P::Api,
     mut desired: Desired,
-    reached: Vec<Reached>,
+    sites: Vec<Site>,
 ) -> Result<Applied, Stop> {
+    let unanswered = unanswered(&sites)?;
     let uid = object.uid().unwrap_or_default();
     let mark = mark(&uid);
     let home = workload_namespace(world.names.provider, &owner.key.namespace, &owner.key.name);
-    let wanted = wanted(
+    let mut wanted = wanted(
         world,
         &home,
         std::mem::take(&mut desired.objects)
             .into_iter()
             .map(|it| (it.role, it.wanted)),
         &desired.identities,
-        &reached,
+        &sites,
         &mark,
     )?;
-    let mut reached: BTreeMap<String, Reached> =
-        reached.into_iter().map(|it| (it.name.to_string(), it)).collect();
+    let mut sites: BTreeMap<String, _> = sites
+        .into_iter()
+        .map(|(name, site)| (name.to_string(), site))
+        .collect();
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
     let stored = world.inventories.load(&owner.namespace, &name).await?;
     let owner_ref = OwnerRef {
@@ -95,10 +99,19 @@ pub(super) async fn apply<P: ServiceProvider>(
     let record = world
         .inventories
         .record(&owner.namespace, &name, owner_ref, stored);
-    reached.values().for_each(|reached| record.note(reached));
+    sites.values().flatten().for_each(|reached| record.note(reached));
     let mut inventory = Inventory::new(&record, record.entries());
+    if !unanswered.is_empty() {
+        let made = |it: &Wanted| {
+            it.entry(inventory.entries())
+                .is_some_and(|entry| entry.uid.is_some())
+        };
+        wanted.retain(made);
+        desired.waiting.extend(unanswered);
+    }
     // What is left on a cluster that is not used any more is removed there, as far as it can be reached.
-    let elsewhere = deletion::reach_recorded(world, owner, &record, &mut inventory, &mut reached).await;
+    let elsewhere = deletion::reach_recorded(world, owner, &record, &mut inventory, &mut sites).await;
+    let (reached, unreached) = part(sites);
     let now = world.environment.now();
     let clusters: BTreeMap<String, Cluster> = reached
         .iter()
@@ -132,10 +145,9 @@ pub(super) async fn apply<P: ServiceProvider>(
         missing: [report.missing, externals.missing].concat(),
         health,
         waiting: desired.waiting,
-        failures: report
-            .failures
+        failures: unreached
             .into_iter()
-            .map(|failure| failure.fault)
+            .chain(report.failures.into_iter().map(|failure| failure.fault))
             .chain(elsewhere.err().map(Stop::into_fault))
             .chain(externals.failures)
             .chain(unmade)
@@ -143,6 +155,39 @@ pub(super) async fn apply<P: ServiceProvider>(
             .collect(),
         wake: [report.wake, externals.wake, made].into_iter().flatten().min(),
     })
+}
+
+/// The clusters that do not answer, as what is waited for. Where none does, there is nothing to do.
+fn unanswered(sites: &[Site]) -> Result<Vec<Wait>, Fault> {
+    let mut waits = Vec::new();
+    for (name, site) in sites {
+        if let Err(fault) = site {
+            if sites.iter().all(|(_, site)| site.is_err()) {
+                return Err(fault.clone());
+            }
+            waits.push(Wait {
+                on: name.title(),
+                why: fault.message.clone(),
+            });
+        }
+    }
+    Ok(waits)
+}
+
+/// The clusters that are reached, and why the others are not. When one that does not answer is to be asked again keeps
+/// nobody from repairing the others meanwhile.
+fn part(sites: BTreeMap<String, Result<Reached, Fault>>) -> (BTreeMap<String, Reached>, Vec<Fault>) {
+    let (mut reached, mut unreached) = (BTreeMap::new(), Vec::new());
+    for (name, site) in sites {
+        match site {
+            Ok(found) => drop(reached.insert(name, found)),
+            Err(mut fault) => {
+                fault.retry_after = None;
+                unreached.push(fault);
+            }
+        }
+    }
+    (reached, unreached)
 }
 
 /// The resources in back ends. What is not wanted any more goes when nothing on the clusters can use it any more.
@@ -179,34 +224,38 @@ async fn externals<P: ServiceProvider>(
     out
 }
 
-/// What is desired, in the form of the engine: on which Cluster, with our labels.
+/// What is desired on the clusters that are reached, in the form of the engine: on which Cluster, with our labels.
 pub(super) fn wanted<P: ServiceProvider>(
     world: &World<P>,
     workload_namespace: &str,
     objects: impl Iterator<Item = (Role, Wanted)>,
     identities: &[crate::identity::WorkloadIdentity],
-    reached: &[Reached],
+    sites: &[Site],
     mark: &Mark,
 ) -> Result<Vec<Wanted>, Stop> {
-    let on = |role: Role| reached.iter().find(|it| it.name.role == role);
-    let mcp = on(Role::Mcp).ok_or(ApplyError::NoWorkload)?;
+    let on = |role: Role| {
+        let site = sites.iter().find(|(name, _)| name.role == role);
+        site.ok_or(ApplyError::NoWorkload)
+    };
     let provider = names::label_value(world.names.provider);
     let mut all: Vec<(Role, Wanted)> = objects.collect();
-    all.extend(identities.iter().flat_map(|identity| identity.wanted(mcp)));
+    if let (_, Ok(mcp)) = on(Role::Mcp)? {
+        all.extend(identities.iter().flat_map(|identity| identity.wanted(mcp)));
+    }
     if all.iter().any(|(role, _)| *role == Role::Workload) {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": workload_namespace}});
         all.push((Role::Workload, Wanted::new(Role::Workload.as_str(), namespace)));
     }
     let finish = |(role, mut wanted): (Role, Wanted)| {
-        let name: &ClusterName = &on(role).ok_or(ApplyError::NoWorkload)?.name;
+        let (name, site) = on(role)?;
         wanted.cluster = name.to_string();
         wanted.normalize()?;
         wanted.label(labels::RUNTIME_PROVIDER, &provider);
         wanted.label(mark.label, &mark.value);
-        Ok(wanted)
+        Ok(site.is_ok().then_some(wanted))
     };
-    all.into_iter().map(finish).collect()
+    all.into_iter().filter_map(|it| finish(it).transpose()).collect()
 }
 
 /// Repairs and oddities, as Events on the service object.

@@ -2,7 +2,7 @@
 //! steps, so that it cannot tell another story than they; the connections that it is given refuse to write.
 use super::{apply, compute, mark, operation, read};
 use crate::{
-    access::{Identities, Owner, Reached},
+    access::{Identities, Owner, Reached, Site},
     deletion,
     desired::Desired,
     external,
@@ -215,11 +215,12 @@ async fn previews<P: ServiceProvider>(
     let mark = mark(&uid);
     let home = workload_namespace(world.names.provider, &owner.key.namespace, &owner.key.name);
     let objects = desired.objects.into_iter().map(|it| (it.role, it.wanted));
-    let wanted = apply::wanted(world, &home, objects, &desired.identities, &reached, &mark)?;
     let clusters: BTreeMap<String, Cluster> = reached
-        .into_iter()
-        .map(|it| (it.name.to_string(), it.cluster))
+        .iter()
+        .map(|it| (it.name.to_string(), it.cluster.clone()))
         .collect();
+    let sites: Vec<Site> = reached.into_iter().map(|it| (it.name.clone(), Ok(it))).collect();
+    let wanted = apply::wanted(world, &home, objects, &desired.identities, &sites, &mark)?;
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
     let stored = world.inventories.load(&owner.namespace, &name).await?;
     let nobody = OwnerRef::default();

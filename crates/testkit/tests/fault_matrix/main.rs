@@ -5,6 +5,7 @@
 mod common;
 
 mod credentials;
+mod halves;
 mod interference;
 mod process;
 mod servers;
