@@ -30,10 +30,12 @@ async fn a_crash_at_any_moment_leaves_nothing_over_and_makes_nothing_twice() -> 
         .ok()
         .map(|s| s.parse())
         .transpose()?;
-    // The provider's own access to onboarding stays.
+    // The provider's own access to onboarding and its Lease stay.
     let access = "kro.services.open-control-plane.io--onboarding-run";
     let requests = api(&platform.client, &kinds::access_request(), people::SYSTEM);
     wait::phase(&requests, access, "Granted").await?;
+    let leases = api(&platform.client, &kinds::lease(), people::SYSTEM);
+    wait::until(&leases, "sp-kro", "there", |live| live.is_some()).await?;
     let before = Everything::of(&platform).await?;
     for seed in only.map_or(0..TRIES + UNINSTALLS, |seed| seed..seed + 1) {
         let mut random = StdRng::seed_from_u64(seed);

@@ -23,7 +23,7 @@ pub(crate) async fn init<P: ServiceProvider>(connection: &Connection, names: &Na
     let platform = connection.client();
     install_inventory(&platform, names).await?;
     install::<P::Config>(&platform, names, labels::CLUSTER_PLATFORM).await?;
-    // In a rolling update a new pod stands by until it is ready, and may not ask for what it needs for that.
+    // A pod that stands by, as in a rolling update, needs it for its caches and may not ask for it.
     Onboarding::of_run::<P>(connection, names).request().await?;
     let onboarding = Onboarding::new(connection, names, "onboarding-init", onboarding::init_rules());
     tracing::info!("waiting for access to the onboarding cluster");
