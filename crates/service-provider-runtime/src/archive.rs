@@ -49,7 +49,11 @@ impl<S> Work<S> {
     }
 
     /// Runs `step` until the stream ends. `None`: it does not end.
-    fn finish(&mut self, expected: usize, mut step: impl FnMut(&mut S, &mut Vec<u8>) -> Option<Status>) -> Option<()> {
+    fn finish(
+        &mut self,
+        expected: usize,
+        mut step: impl FnMut(&mut S, &mut Vec<u8>) -> Option<Status>,
+    ) -> Option<()> {
         self.out.clear();
         self.out.reserve(expected);
         loop {

@@ -35,8 +35,7 @@ const LISTED: usize = 10;
 /// Removes everything that was made for a service object, its accesses included. `Ok` means gone.
 pub(crate) async fn run<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<(), Stop> {
     let owner = Owner::new(key);
-    let name = names::inventory(world.names.provider, world.names.kind, &key.name);
-    if let Some(stored) = world.inventories.load(&owner.namespace, &name).await? {
+    if let Some(stored) = world.inventory_of(key).await? {
         tear_down(world, &owner, stored).await?;
     }
     world
@@ -52,7 +51,7 @@ pub(crate) async fn blockers<P: ServiceProvider>(
     reached: &[Reached],
 ) -> Result<(), Stop> {
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
-    let Some(stored) = world.inventories.load(&owner.namespace, &name).await? else {
+    let Some(stored) = world.inventory_of(owner.key).await? else {
         return Ok(());
     };
     let of = stored.spec.owner.clone();

@@ -22,7 +22,7 @@ use kube::{
     Api, Resource, ResourceExt,
     core::{NamespaceResourceScope, PartialObjectMeta, PartialObjectMetaExt, Status},
 };
-use openmcp_api::names;
+use openmcp_api::Inventory;
 use openmcp_reconcile::{
     Fault, Key, Outcome, Reconciler, environment::chance, fault::Class, status::apply_status,
 };
@@ -53,11 +53,12 @@ impl<P: ServiceProvider> Pipeline<P> {
         let world = &*self.0;
         operation::take_reconcile(world, key, &**object).await?;
         let said = world.statuses.of(key, &**object);
-        if let Some(by) = operation::paused(world, key, object).await? {
+        let stored = world.inventory_of(key).await?;
+        if let Some(by) = operation::paused(world, object, stored.as_deref()) {
             self.write(key, &**object, &said, &Verdict::Paused(&by)).await?;
             return Ok(Outcome::Settled);
         }
-        match self.bring_up(key, object).await {
+        match self.bring_up(key, object, stored).await {
             // After a start, nothing is known yet: what was said before stays said.
             Ok(applied) if !applied.reading.is_empty() => {
                 tracing::debug!(%key, "reading {}", applied.reading.join(", "));
@@ -81,13 +82,19 @@ impl<P: ServiceProvider> Pipeline<P> {
         }
     }
 
-    async fn bring_up(&self, key: &Key, object: &Arc<P::Api>) -> Result<Applied, Stop> {
+    async fn bring_up(
+        &self,
+        key: &Key,
+        object: &Arc<P::Api>,
+        stored: Option<Arc<Inventory>>,
+    ) -> Result<Applied, Stop> {
         let world = &self.0;
         let owner = Owner::new(key);
-        let recorded = self.finish_former(&owner, object).await?;
+        let stored = self.finish_former(&owner, object, stored).await?;
+        let recorded = stored.as_deref().map(Identities::of).unwrap_or_default();
         let config = read::inputs(world, key)?;
         // Before anything is asked for or made: a wrong wish is told at once, and changes nothing.
-        let desired = compute::desired(world, key, object, &config).await?;
+        let desired = compute::desired(world, key, object, &config, stored.as_ref()).await?;
         if !object.finalizers().contains(&world.names.finalizer) {
             let api = world.objects_in(&key.namespace);
             object::add_finalizer(&api, object, &world.names.finalizer).await?;
@@ -99,20 +106,23 @@ impl<P: ServiceProvider> Pipeline<P> {
             let workload = world.requests.workload_cluster(&owner).await?;
             sites.push(world.requests.site(&owner, workload, rights, &recorded).await?);
         }
-        apply::apply(world, &owner, object, desired, sites).await
+        apply::apply(world, &owner, object, desired, sites, stored).await
     }
 
     /// What an earlier object of the same name left is removed before anything is made for this one. Returns the
-    /// clusters that this one is on.
-    async fn finish_former(&self, owner: &Owner<'_>, object: &P::Api) -> Result<Identities, Stop> {
-        let world = &*self.0;
-        let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
-        match world.inventories.load(&owner.namespace, &name).await? {
+    /// Inventory of this one.
+    async fn finish_former(
+        &self,
+        owner: &Owner<'_>,
+        object: &P::Api,
+        stored: Option<Arc<Inventory>>,
+    ) -> Result<Option<Arc<Inventory>>, Stop> {
+        match stored {
             Some(former) if Some(&former.spec.owner.uid) != object.uid().as_ref() => {
-                deletion::tear_down(world, owner, former).await?;
-                Ok(Identities::default())
+                deletion::tear_down(&self.0, owner, former).await?;
+                Ok(None)
             }
-            own => Ok(own.map(|own| Identities::of(&own)).unwrap_or_default()),
+            own => Ok(own),
         }
     }
 
@@ -182,10 +192,8 @@ impl<P: ServiceProvider> Pipeline<P> {
 
     /// Whether anything was made or asked for in its name.
     async fn leaves_something(&self, key: &Key) -> Result<bool, Fault> {
-        let (world, owner) = (&*self.0, Owner::new(key));
-        let name = names::inventory(world.names.provider, world.names.kind, &key.name);
-        let stored = world.inventories.load(&owner.namespace, &name).await?;
-        Ok(stored.is_some() || world.requests.any_of(&owner)?)
+        let world = &*self.0;
+        Ok(world.inventory_of(key).await?.is_some() || world.requests.any_of(&Owner::new(key))?)
     }
 
     /// Only an API server that says so itself: another answer, or none, is no deletion (invariant 6). One that was made

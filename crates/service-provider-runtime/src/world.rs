@@ -1,6 +1,6 @@
 //! What every step of a reconcile works with: names, watches, connections, the engine.
 use crate::{
-    access::Requests,
+    access::{Owner, Requests},
     archive::{Archive, Packed},
     contained::Contained,
     dependents::Dependents,
@@ -14,8 +14,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, Resource, ResourceExt};
+use openmcp_api::{Inventory, names};
 use openmcp_reconcile::{
-    Environment, Key,
+    Environment, Fault, Key,
     children::Engine,
     controller::Handle,
     events::{Note, Recorder},
@@ -135,6 +136,12 @@ pub(crate) struct World<P: ServiceProvider> {
 }
 
 impl<P: ServiceProvider> World<P> {
+    /// The Inventory of a service object, as it is stored.
+    pub(crate) async fn inventory_of(&self, key: &Key) -> Result<Option<Arc<Inventory>>, Fault> {
+        let name = names::inventory(self.names.provider, self.names.kind, &key.name);
+        self.inventories.load(&Owner::new(key).namespace, &name).await
+    }
+
     /// How [`Dependents`] call the ConfigMaps.
     pub(crate) const CONFIG_MAP: &'static str = "ConfigMap";
 

@@ -68,6 +68,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     object: &P::Api,
     mut desired: Desired,
     sites: Vec<Site>,
+    stored: Option<Arc<openmcp_api::Inventory>>,
 ) -> Result<Applied, Stop> {
     let unanswered = unanswered(&sites)?;
     let uid = object.uid().unwrap_or_default();
@@ -88,7 +89,6 @@ pub(super) async fn apply<P: ServiceProvider>(
         .map(|(name, site)| (name.to_string(), site))
         .collect();
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
-    let stored = world.inventories.load(&owner.namespace, &name).await?;
     let owner_ref = OwnerRef {
         group: world.names.group.clone(),
         kind: world.names.kind.to_owned(),

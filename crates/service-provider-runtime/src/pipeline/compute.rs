@@ -1,6 +1,5 @@
 //! Step 2: the provider's pure function, contained: whatever it does, it stops nothing else.
 use crate::{
-    access::Owner,
     contained::Broken,
     dependents::Source,
     desired::Desired,
@@ -13,7 +12,7 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use openmcp_api::{Inventory, names};
+use openmcp_api::Inventory;
 use openmcp_reconcile::{Fault, Key, fault::Class, watch::Store};
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
@@ -46,8 +45,13 @@ pub(super) async fn desired<P: ServiceProvider>(
     key: &Key,
     object: &Arc<P::Api>,
     config: &Arc<P::Config>,
+    stored: Option<&Arc<Inventory>>,
 ) -> Result<Desired, ComputeError> {
-    let recorded = recorded(world, key, object.uid()).await?;
+    // The names that back ends gave, and the values that were generated: of this object, for who asks for them.
+    let asks = !world.backends.is_empty() || world.provider.access().generates;
+    let recorded = stored
+        .filter(|stored| asks && Some(&stored.spec.owner.uid) == object.uid().as_ref())
+        .cloned();
     let known = Arc::new(values::known(world, key, recorded.as_deref()).await?);
     loop {
         let (recorded, known) = (recorded.clone(), known.clone());
@@ -62,21 +66,6 @@ pub(super) async fn desired<P: ServiceProvider>(
             store.synced().await;
         }
     }
-}
-
-/// What is recorded of what a provider may ask for: the names that back ends gave, and the values
-/// that were generated.
-async fn recorded<P: ServiceProvider>(
-    world: &World<P>,
-    key: &Key,
-    uid: Option<String>,
-) -> Result<Option<Arc<Inventory>>, Fault> {
-    if world.backends.is_empty() && !world.provider.access().generates {
-        return Ok(None);
-    }
-    let name = names::inventory(world.names.provider, world.names.kind, &key.name);
-    let stored = world.inventories.load(&Owner::new(key).namespace, &name).await?;
-    Ok(stored.filter(|stored| Some(&stored.spec.owner.uid) == uid.as_ref()))
 }
 
 /// Ends the watches of what the provider read for this object before and does not read any more.

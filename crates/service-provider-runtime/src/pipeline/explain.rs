@@ -105,7 +105,7 @@ async fn headline<P: ServiceProvider>(
         )),
         Err(error) => stopped(&error.into(), lines),
     }
-    if let Some(by) = operation::paused(world, key, object).await? {
+    if let Some(by) = operation::paused(world, object, world.inventory_of(key).await?.as_deref()) {
         lines.push(format!(
             "  {by}: passes do nothing; a deletion goes on all the same"
         ));
@@ -119,7 +119,8 @@ async fn desired<P: ServiceProvider>(
     object: &Arc<P::Api>,
 ) -> Result<Desired, Stop> {
     let config = read::inputs(world, key)?;
-    Ok(compute::desired(world, key, object, &config).await?)
+    let stored = world.inventory_of(key).await?;
+    Ok(compute::desired(world, key, object, &config, stored.as_ref()).await?)
 }
 
 /// The clusters that can be reached; why the others cannot is told.
@@ -129,13 +130,7 @@ async fn clusters<P: ServiceProvider>(
     lines: &mut Vec<String>,
 ) -> Vec<Reached> {
     lines.push("Clusters".to_owned());
-    let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
-    let stored = world
-        .inventories
-        .load(&owner.namespace, &name)
-        .await
-        .ok()
-        .flatten();
+    let stored = world.inventory_of(owner.key).await.ok().flatten();
     let recorded = stored.map(|stored| Identities::of(&stored)).unwrap_or_default();
     let access = world.provider.access();
     let mut reached = Vec::new();
@@ -171,7 +166,7 @@ async fn recorded<P: ServiceProvider>(
 ) -> Result<(), Fault> {
     let owner = Owner::new(key);
     let name = names::inventory(world.names.provider, world.names.kind, &key.name);
-    let Some(stored) = world.inventories.load(&owner.namespace, &name).await? else {
+    let Some(stored) = world.inventory_of(key).await? else {
         lines.push(format!(
             "There is no Inventory {}/{name}: nothing is left of it.",
             owner.namespace
@@ -222,7 +217,7 @@ async fn previews<P: ServiceProvider>(
     let sites: Vec<Site> = reached.into_iter().map(|it| (it.name.clone(), Ok(it))).collect();
     let wanted = apply::wanted(world, &home, objects, &desired.identities, &sites, &mark)?;
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
-    let stored = world.inventories.load(&owner.namespace, &name).await?;
+    let stored = world.inventory_of(owner.key).await?;
     let nobody = OwnerRef::default();
     let record = world.inventories.record(&owner.namespace, &name, nobody, stored);
     let inventory = Inventory::new(&record, record.entries());
@@ -262,7 +257,7 @@ async fn backends<P: ServiceProvider>(
         return Ok(Vec::new());
     }
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
-    let stored = world.inventories.load(&owner.namespace, &name).await?;
+    let stored = world.inventory_of(owner.key).await?;
     let nobody = OwnerRef::default();
     let record = world.inventories.record(&owner.namespace, &name, nobody, stored);
     let uid = object.uid().unwrap_or_default();

@@ -4,13 +4,12 @@
 //! its Inventory. A tenant pauses its own object only where the ProviderConfig allows it. Nothing of it blocks a
 //! deletion.
 use crate::{
-    access::Owner,
     object,
     provider::{ProviderConfig, ServiceProvider},
     world::World,
 };
 use kube::{Resource, ResourceExt};
-use openmcp_api::{keys::annotations, names};
+use openmcp_api::{Inventory, keys::annotations};
 use openmcp_reconcile::{Fault, Key};
 
 /// The value of the annotation.
@@ -35,27 +34,23 @@ pub(super) async fn take_reconcile<P: ServiceProvider>(
 }
 
 /// By whose word the object is left alone, if it is.
-pub(super) async fn paused<P: ServiceProvider>(
+pub(super) fn paused<P: ServiceProvider>(
     world: &World<P>,
-    key: &Key,
     object: &P::Api,
-) -> Result<Option<String>, Fault> {
+    inventory: Option<&Inventory>,
+) -> Option<String> {
     let ignored = |operation: Option<&str>| operation == Some(annotations::OPERATION_IGNORE);
     let config = world.configs.get("", world.names.provider);
     if config
         .as_ref()
         .is_some_and(|config| ignored(operation(&**config)))
     {
-        return Ok(Some(
-            "paused by the platform owner on the ProviderConfig".to_owned(),
-        ));
+        return Some("paused by the platform owner on the ProviderConfig".to_owned());
     }
-    let name = names::inventory(world.names.provider, world.names.kind, &key.name);
-    let inventory = world.inventories.load(&Owner::new(key).namespace, &name).await?;
-    if inventory.is_some_and(|inventory| ignored(operation(&*inventory))) {
-        return Ok(Some("paused by the platform owner".to_owned()));
+    if inventory.is_some_and(|inventory| ignored(operation(inventory))) {
+        return Some("paused by the platform owner".to_owned());
     }
     let allowed = config.is_some_and(|config| config.tenants_may_pause());
-    Ok((allowed && ignored(operation(object)))
-        .then(|| format!("paused by annotation {}", annotations::OPERATION)))
+    (allowed && ignored(operation(object)))
+        .then(|| format!("paused by annotation {}", annotations::OPERATION))
 }
