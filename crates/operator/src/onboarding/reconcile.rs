@@ -1,6 +1,6 @@
 //! From "there is no onboarding cluster" to "tenants may order": request → access → CRDs → policies → proof that they
 //! act → ControlPlanes. Afterwards it keeps credentials, policies and the access to service kinds current.
-use super::{NAME, Onboarding, Slot, policies, registered, requests, roles};
+use super::{NAME, Onboarding, Slot, policies, registered, requests, roles, watches::Source};
 use crate::{
     crds,
     ensure::Applier,
@@ -17,10 +17,7 @@ use openmcp_api::{
     keys::labels,
 };
 use openmcp_reconcile::{
-    Fault, Key, Lane, Outcome, Reconciler,
-    apply::Mark,
-    cluster::Connection,
-    watch::{Store, watch_on},
+    Fault, Key, Lane, Outcome, Reconciler, apply::Mark, cluster::Connection, watch::Store,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -205,7 +202,7 @@ impl Guard {
             label: labels::MANAGED_BY,
             value: labels::MANAGED_BY_CONTROL_PLANE.to_owned(),
         };
-        let (first, second, third) = (wake.clone(), wake.clone(), wake.clone());
+        let from = Source { client, wake, stop };
         let marked = Config::default().labels(&format!("{}={}", mark.label, mark.value));
         Self {
             apply: Applier {
@@ -213,27 +210,9 @@ impl Guard {
                 manager: NAME,
                 mark,
             },
-            policies: watch_on(
-                "onboarding",
-                Api::all(client.clone()),
-                Config::default(),
-                stop.clone(),
-                move |_| first.onboarding(Lane::Normal),
-            ),
-            bindings: watch_on(
-                "onboarding",
-                Api::all(client.clone()),
-                Config::default(),
-                stop.clone(),
-                move |_| second.onboarding(Lane::Normal),
-            ),
-            roles: watch_on(
-                "onboarding",
-                Api::all(client.clone()),
-                marked,
-                stop.clone(),
-                move |_| third.onboarding(Lane::Normal),
-            ),
+            policies: from.watch(Config::default(), |wake, _| wake.onboarding(Lane::Normal)),
+            bindings: from.watch(Config::default(), |wake, _| wake.onboarding(Lane::Normal)),
+            roles: from.watch(marked, |wake, _| wake.onboarding(Lane::Normal)),
         }
     }
 
