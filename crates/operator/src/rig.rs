@@ -15,6 +15,7 @@ use openmcp_testkit::Server;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::Service;
 
 /// The longest that anything may take; machines are shared.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,10 +72,15 @@ impl Rig {
             known_namespaces: Arc::default(),
         };
         let stop = CancellationToken::new();
-        let client = kube::Client::new(platform.clone(), "default");
         let own = OwnWrites::default();
-        let seen = platform::start(client, SYSTEM.into(), "test".into(), &wake, &own, &stop);
-        // Not of Pods: they are not served.
+        let seen = platform::start(
+            client(&platform),
+            SYSTEM.into(),
+            "test".into(),
+            &wake,
+            &own,
+            &stop,
+        );
         tokio::join!(
             seen.service_providers.synced(),
             seen.namespaces.synced(),
@@ -84,6 +90,7 @@ impl Rig {
             seen.accesses.synced(),
             seen.clusters.synced(),
             seen.secrets.synced(),
+            seen.installed.pods.synced(),
             seen.installed.cluster_role_bindings.synced(),
         );
         Self {
@@ -163,6 +170,23 @@ impl Rig {
             panic!("{what}: did not come true");
         }
     }
+}
+
+/// A client of the platform. Nobody runs pods there, and the server does not know them: who looks for them sees as many
+/// as there are LimitRanges, none.
+fn client(platform: &Server) -> kube::Client {
+    let server = platform.clone();
+    let podless = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+        let mut server = server.clone();
+        *request.uri_mut() = request
+            .uri()
+            .to_string()
+            .replacen("/pods", "/limitranges", 1)
+            .parse()
+            .unwrap();
+        async move { server.call(request).await }
+    });
+    kube::Client::new(podless, "default")
 }
 
 fn config() -> ControlPlanes {

@@ -74,6 +74,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Onboarding {
     client: kube::Client,
     environment: Environment,
+    provider: &'static str,
     controller: String,
     namespace: String,
     name: String,
@@ -87,6 +88,7 @@ impl Onboarding {
             client: platform.client(),
             environment: platform.environment().clone(),
             name: names::static_request(&names.group, local),
+            provider: names.provider,
             controller: names.group.clone(),
             namespace: names.home.clone(),
             rules,
@@ -167,7 +169,11 @@ impl Onboarding {
         };
         let object = json!({
             "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-            "metadata": {"name": self.name, "namespace": self.namespace},
+            "metadata": {
+                "name": self.name, "namespace": self.namespace,
+                // By it the operator takes the access back before the group is registered.
+                "labels": {labels::RUNTIME_PROVIDER: names::label_value(self.provider)},
+            },
             "spec": spec,
         });
         apply::upsert(&self.client, &self.controller, &mark, object)

@@ -11,7 +11,10 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
-use openmcp_api::{Inventory, ServiceProvider as Registration, common::GroupVersionKind, crds, keys::labels};
+use openmcp_api::{
+    Inventory, ServiceProvider as Registration, common::GroupVersionKind, crds, keys::labels,
+    names::label_value,
+};
 use openmcp_reconcile::{Fault, cluster::Connection, fault::Class};
 use serde_json::{Value, json};
 
@@ -80,8 +83,10 @@ async fn install<K: CustomResourceExt>(
     cluster: &str,
 ) -> Result<CustomResourceDefinition, Fault> {
     let mut crd = crds::definition::<K>();
-    crd.labels_mut()
-        .insert(labels::CLUSTER.to_owned(), cluster.to_owned());
+    let with = crd.labels_mut();
+    with.insert(labels::CLUSTER.to_owned(), cluster.to_owned());
+    // By it the operator finds what an init left that did not get to register the kinds.
+    with.insert(labels::RUNTIME_PROVIDER.to_owned(), label_value(names.provider));
     install_definition(client, names, crd).await
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Effects<'a> {
 }
 
 impl Effects<'_> {
-    fn api<K>(&self) -> Api<K>
+    pub(super) fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {

@@ -1,21 +1,34 @@
 //! Taking a provider away again, one level-based step at a time (contract §3; known fault 20).
 //!
 //! Nothing is stopped while something still needs the provider: a ServiceProvider stays, and runs, while there are
-//! objects of its kinds on the onboarding cluster, a ClusterProvider while there are Clusters of its profiles.
-use super::{effects::Effects, reconcile::Installable};
+//! objects of its kinds on the onboarding cluster, a ClusterProvider while there are Clusters of its profiles. Its kinds are
+//! those that it registered, and those that its init installed and was stopped before it registered them.
+use super::{
+    effects::Effects,
+    reconcile::Installable,
+    remains::{self, Remains},
+};
 use crate::{
     meta::{self, KEEP_CRDS},
     onboarding::{Objects, Slot},
     platform::slim::Crd,
 };
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Resource, ResourceExt};
-use openmcp_api::{
-    AccessRequest, ClusterProfile, ClusterRequest, common::GroupVersionKind, keys::labels,
-    provider::ProviderKind,
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
 };
-use openmcp_reconcile::{Fault, watch::Store};
-use std::{collections::BTreeSet, sync::Arc};
+use openmcp_api::{
+    ClusterProfile, ServiceProvider, common::GroupVersionKind, keys::labels, provider::ProviderKind,
+};
+use openmcp_reconcile::Fault;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+};
 
 /// How an uninstallation stands after a step.
 pub(super) enum Removal {
@@ -49,18 +62,29 @@ impl Uninstall<'_> {
         if !needed_by.is_empty() {
             return self.keep_serving(&needed_by).await;
         }
-        let left = self.effects.stop().await?;
+        let mut left = self.effects.stop().await?;
+        if left.is_empty() {
+            left = self.effects.running_now().await?;
+        }
         if !left.is_empty() {
             return Ok(Removal::Waiting(format!("waiting for {} to stop", named(&left))));
         }
-        let mut left = Vec::new();
+        let remains = match P::KIND {
+            ProviderKind::Service => Remains::of(self.effects).await?,
+            ProviderKind::Cluster | ProviderKind::Platform => Remains::default(),
+        };
+        if P::KIND == ProviderKind::Service
+            && let Some(waits) = self.complete(&kinds, &remains).await?
+        {
+            return Ok(Removal::Waiting(waits));
+        }
         if P::KIND == ProviderKind::Service
             && provider
                 .annotations()
                 .get(KEEP_CRDS)
                 .is_none_or(|v| v != labels::TRUE)
         {
-            match self.remove_kinds(&kinds).await? {
+            match self.remove_kinds(&kinds, &remains).await? {
                 Ok(crds) => left.extend(crds),
                 Err(appeared) => return Ok(Removal::Waiting(appeared)),
             }
@@ -68,8 +92,11 @@ impl Uninstall<'_> {
         if P::KIND == ProviderKind::Cluster {
             left.extend(self.remove_profiles().await?);
         }
-        self.remove_static_requests(&kinds).await?;
+        self.remove_static_requests(&kinds, &remains).await?;
         left.extend(self.effects.remove_rest().await?);
+        if left.is_empty() {
+            left = self.effects.installed_now().await?;
+        }
         if left.is_empty() {
             Ok(Removal::Gone)
         } else {
@@ -153,9 +180,57 @@ impl Uninstall<'_> {
         )))
     }
 
+    /// Registers the kinds that an init installed on the onboarding cluster and did not get to register: from then on
+    /// they are served, looked through for objects and deleted like any others. Returns what is to be awaited.
+    async fn complete(&self, kinds: &[GroupVersionKind], remains: &Remains) -> Result<Option<String>, Fault> {
+        let Some(onboarding) = self.onboarding.get() else {
+            return Ok(remains.granted().map(|access| {
+                format!(
+                    "waiting for access to the onboarding cluster: init had it by {} and may have installed kinds there",
+                    meta::describe(access)
+                )
+            }));
+        };
+        let installed = remains::definitions(&onboarding.client, &self.effects.of.name).await?;
+        let unknown = installed
+            .iter()
+            .filter(|crd| !kinds.iter().any(|kind| crd.defines(kind)));
+        let found: Vec<GroupVersionKind> = unknown.filter_map(Crd::first_kind).collect();
+        if !found.is_empty() {
+            return self.register(kinds, &found).await.map(Some);
+        }
+        let unseen = installed
+            .iter()
+            .map(ResourceExt::name_any)
+            .find(|name| onboarding.crds.get("", name).is_none());
+        Ok(unseen.map(|name| format!("waiting for {name} to be seen on the onboarding cluster")))
+    }
+
+    async fn register(
+        &self,
+        kinds: &[GroupVersionKind],
+        found: &[GroupVersionKind],
+    ) -> Result<String, Fault> {
+        let text = named(&found.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let api: Api<ServiceProvider> = Api::all(self.effects.platform.client.clone());
+        let all: Vec<_> = kinds.iter().chain(found).collect();
+        let patch = Patch::Merge(json!({"status": {"resources": all}}));
+        let written = api
+            .patch_status(&self.effects.of.name, &PatchParams::default(), &patch)
+            .await;
+        written.map_err(|error| Fault::api(format!("register {text}"), &error))?;
+        Ok(format!(
+            "init was stopped after it had installed {text} on the onboarding cluster: registered now, to be removed like any other"
+        ))
+    }
+
     /// Deletes the CRDs of the service: on onboarding those of its kinds, after one more look for objects; on the platform
     /// those of the same groups, which hold its configuration. Returns what is still there, or objects that appeared.
-    async fn remove_kinds(&self, kinds: &[GroupVersionKind]) -> Result<Result<Vec<String>, String>, Fault> {
+    async fn remove_kinds(
+        &self,
+        kinds: &[GroupVersionKind],
+        remains: &Remains,
+    ) -> Result<Result<Vec<String>, String>, Fault> {
         let groups: BTreeSet<&str> = kinds.iter().map(|k| k.group.as_str()).collect();
         let mut left = Vec::new();
         if let Some(onboarding) = self.onboarding.get() {
@@ -169,22 +244,26 @@ impl Uninstall<'_> {
                     )));
                 }
             }
-            let ours = |crd: &Crd| {
-                kinds
-                    .iter()
-                    .any(|k| k.group == crd.spec.group && k.kind == crd.spec.names.kind)
-            };
-            left.extend(delete_crds(&onboarding.client, &onboarding.crds, ours).await?);
+            let ours = onboarding.crds.all();
+            let ours = ours
+                .iter()
+                .filter(|crd| kinds.iter().any(|kind| crd.defines(kind)));
+            left.extend(delete_crds(&onboarding.client, ours.map(Arc::as_ref)).await?);
         }
         let platform = self.effects.platform;
-        let ours = |crd: &Crd| {
+        let seen = platform.crds.all();
+        let of_group = seen.iter().map(Arc::as_ref).filter(|crd| {
             groups.contains(crd.spec.group.as_str())
                 && crd
                     .labels()
                     .get(labels::CLUSTER)
                     .is_some_and(|v| v == labels::CLUSTER_PLATFORM)
-        };
-        left.extend(delete_crds(&platform.client, &platform.crds, ours).await?);
+        });
+        let ours: BTreeMap<String, &Crd> = of_group
+            .chain(&remains.crds)
+            .map(|crd| (crd.name_any(), crd))
+            .collect();
+        left.extend(delete_crds(&platform.client, ours.into_values()).await?);
         Ok(Ok(left))
     }
 
@@ -200,57 +279,55 @@ impl Uninstall<'_> {
 
     /// Deletes the requests by which the provider got its own onboarding access (contract §8). Their credentials are
     /// taken back by the cluster provider; the uninstallation does not wait for that.
-    async fn remove_static_requests(&self, kinds: &[GroupVersionKind]) -> Result<(), Fault> {
-        let (of, platform) = (self.effects.of, self.effects.platform);
+    async fn remove_static_requests(
+        &self,
+        kinds: &[GroupVersionKind],
+        remains: &Remains,
+    ) -> Result<(), Fault> {
+        let platform = self.effects.platform;
         let makers: BTreeSet<&str> = kinds
             .iter()
             .map(|k| k.group.as_str())
-            .chain([of.name.as_str()])
+            .chain([self.effects.of.name.as_str()])
             .collect();
-        fn made_here<K: ResourceExt>(object: &K, namespace: &str, makers: &BTreeSet<&str>) -> bool {
-            object.namespace().as_deref() == Some(namespace)
-                && object
+        let (accesses, requests) = (platform.accesses.all(), platform.requests.all());
+        self.delete_requests(&accesses, &remains.accesses, &makers)
+            .await?;
+        self.delete_requests(&requests, &remains.requests, &makers).await
+    }
+
+    /// Deletes those that one of `makers` made here, and those that bear the provider's name.
+    async fn delete_requests<K>(
+        &self,
+        seen: &[Arc<K>],
+        named: &[K],
+        makers: &BTreeSet<&str>,
+    ) -> Result<(), Fault>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let made_here = |request: &&K| {
+            request.namespace().as_deref() == Some(self.effects.of.namespace)
+                && request
                     .labels()
                     .get(labels::MANAGED_BY)
                     .is_some_and(|maker| makers.contains(maker.as_str()))
-        }
-        let accesses: Api<AccessRequest> = Api::namespaced(platform.client.clone(), of.namespace);
-        for access in platform
-            .accesses
-            .all()
-            .iter()
-            .filter(|a| made_here(a.as_ref(), of.namespace, &makers))
-        {
-            meta::delete(&accesses, access.as_ref()).await?;
-        }
-        let requests: Api<ClusterRequest> = Api::namespaced(platform.client.clone(), of.namespace);
-        for request in platform
-            .requests
-            .all()
-            .iter()
-            .filter(|r| made_here(r.as_ref(), of.namespace, &makers))
-        {
-            meta::delete(&requests, request.as_ref()).await?;
+        };
+        let api = self.effects.api();
+        for request in seen.iter().map(Arc::as_ref).filter(made_here).chain(named) {
+            meta::delete(&api, request).await?;
         }
         Ok(())
     }
 }
 
-/// Deletes the CRDs for which `which` holds. Returns those that are still there.
-async fn delete_crds(
-    client: &kube::Client,
-    store: &Store<Crd>,
-    which: impl Fn(&Crd) -> bool,
-) -> Result<Vec<String>, Fault> {
+/// Deletes the CRDs. Returns what they are called: they are still there.
+async fn delete_crds(client: &kube::Client, crds: impl Iterator<Item = &Crd>) -> Result<Vec<String>, Fault> {
     let api: Api<Crd> = Api::all_with(client.clone(), &());
     let mut left = Vec::new();
-    for crd in store.all().iter().filter(|crd| which(crd)) {
-        meta::delete(&api, crd.as_ref()).await?;
-        left.push(format!(
-            "{} {}",
-            CustomResourceDefinition::kind(&()),
-            crd.name_any()
-        ));
+    for crd in crds {
+        meta::delete(&api, crd).await?;
+        left.push(meta::describe(crd));
     }
     Ok(left)
 }

@@ -128,10 +128,7 @@ impl Kinds {
     }
 
     fn crd(&self, kind: &GroupVersionKind) -> Option<std::sync::Arc<Crd>> {
-        self.crds
-            .all()
-            .into_iter()
-            .find(|crd| crd.spec.group == kind.group && crd.spec.names.kind == kind.kind)
+        self.crds.all().into_iter().find(|crd| crd.defines(kind))
     }
 
     /// What was last seen of a kind's objects.

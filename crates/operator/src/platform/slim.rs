@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, core::ApiResource};
-use openmcp_api::keys::secrets::KUBECONFIG;
+use openmcp_api::{common::GroupVersionKind, keys::secrets::KUBECONFIG};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -122,6 +122,21 @@ pub(crate) struct CrdCondition {
 }
 
 impl Crd {
+    /// The kind in its first version.
+    pub(crate) fn first_kind(&self) -> Option<GroupVersionKind> {
+        let version = self.spec.versions.first()?;
+        Some(GroupVersionKind::new(
+            &*self.spec.group,
+            &*version.name,
+            &*self.spec.names.kind,
+        ))
+    }
+
+    /// Whether this defines the kind, in whatever version.
+    pub(crate) fn defines(&self, kind: &GroupVersionKind) -> bool {
+        self.spec.group == kind.group && self.spec.names.kind == kind.kind
+    }
+
     /// Whether the API server serves the kind.
     pub(crate) fn is_established(&self) -> bool {
         self.metadata.deletion_timestamp.is_none()
