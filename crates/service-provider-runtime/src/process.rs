@@ -50,6 +50,7 @@ impl Process {
     }
 
     /// Tells what a pass over the service object would see and do. `platform` must be a connection that does not write.
+    /// A provider that the platform does not know is an error: everything that follows from its name would be wrong.
     pub async fn explain<P: ServiceProvider>(
         self,
         provider: P,
@@ -57,6 +58,7 @@ impl Process {
         name: &str,
     ) -> Result<String, Fault> {
         let names = Names::of::<P>(&self.provider, &self.namespace);
+        setup::registered(&self.platform.client(), names.provider).await?;
         let stop = CancellationToken::new();
         let _stopped = stop.clone().drop_guard();
         let key = Key::new(names.kind, namespace, name);

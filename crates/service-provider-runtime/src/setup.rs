@@ -180,6 +180,24 @@ async fn register<P: ServiceProvider>(platform: &kube::Client, names: &Names) ->
     })
 }
 
+/// Fails where the platform has no ServiceProvider of this name.
+pub(crate) async fn registered(platform: &kube::Client, provider: &str) -> Result<(), Fault> {
+    let api: Api<Registration> = Api::all(platform.clone());
+    match api.get_metadata_opt(provider).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Fault::invalid(
+            "ProviderMissing",
+            format!(
+                "there is no ServiceProvider {provider} on this platform: `kubectl get serviceproviders` shows what --provider-name can be"
+            ),
+        )),
+        Err(error) => Err(Fault::api(
+            format_args!("read ServiceProvider {provider}"),
+            &error,
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -296,6 +296,20 @@ fn a_back_end_that_does_not_answer_delays_nobody_who_does_not_need_it() {
 }
 
 #[test]
+fn explain_of_a_provider_that_the_platform_does_not_have_names_it_and_fails() {
+    let scene = Scene::new();
+    let registration = json!({"apiVersion": "openmcp.cloud/v1alpha1", "kind": "ServiceProvider",
+        "metadata": {"name": "greeter"}});
+    scene.world.server("platform").delete(&registration).unwrap();
+    let provider = Provider(scene.back_end.clone());
+    let told = Process::explain(&scene.world, provider, "team", "one").unwrap_err();
+    assert!(
+        told.message.contains("there is no ServiceProvider greeter"),
+        "{told}"
+    );
+}
+
+#[test]
 fn explain_tells_what_is_in_back_ends_and_what_a_pass_would_do_and_changes_nothing() {
     let mut scene = Scene::new();
     scene.order(2);

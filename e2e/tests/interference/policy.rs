@@ -131,7 +131,8 @@ pub(crate) async fn who_asks_is_told_what_there_is_what_differs_and_what_comes_n
     stage: &Stage,
 ) -> Result<()> {
     stage.order().await?;
-    let told = explain(&format!("{}/{NAME}", stage.tenant.namespace))?;
+    let object = format!("{}/{NAME}", stage.tenant.namespace);
+    let told = explain(&object, "kro")?;
     for text in [
         "Ready=True",
         "ProviderConfig kro",
@@ -149,7 +150,7 @@ pub(crate) async fn who_asks_is_told_what_there_is_what_differs_and_what_comes_n
 
     stage.pause().await?;
     stage.edit_role("meddler", json!({"rules": []})).await?;
-    let told = explain(&format!("{}/{NAME}", stage.tenant.namespace))?;
+    let told = explain(&object, "kro")?;
     for text in [
         "paused by the platform owner",
         "next  repair: ClusterRole kro:controller:static .rules changed by meddler",
@@ -158,22 +159,24 @@ pub(crate) async fn who_asks_is_told_what_there_is_what_differs_and_what_comes_n
     }
     stage.resume().await?;
     stage.leave().await?;
-    let told = explain(&format!("{}/{NAME}", stage.tenant.namespace))?;
+    let told = explain(&object, "kro")?;
     ensure!(
         told.contains("does not exist") && told.contains("nothing is left"),
         "{told}"
     );
-    let wrong = explain("nonsense").unwrap_err().to_string();
+    let wrong = explain("nonsense", "kro").unwrap_err().to_string();
     ensure!(wrong.contains("namespace/name"), "{wrong}");
+    let wrong = explain(&object, "nobody").unwrap_err().to_string();
+    ensure!(wrong.contains("no ServiceProvider nobody"), "{wrong}");
     Ok(())
 }
 
 /// The provider's own command, as the platform owner runs it: it finds the platform by KUBECONFIG.
-fn explain(object: &str) -> Result<String> {
+fn explain(object: &str, name: &str) -> Result<String> {
     let openmcp = std::env::var("OPENMCP_BIN").context("OPENMCP_BIN")?;
     let provider = std::path::Path::new(&openmcp).with_file_name("service-provider-kro");
     let output = Command::new(provider)
-        .args(["explain", object, "--provider-name", "kro"])
+        .args(["explain", object, "--provider-name", name])
         .env("KUBECONFIG", std::env::var("OPENMCP_PLATFORM_KUBECONFIG")?)
         .output()?;
     ensure!(
