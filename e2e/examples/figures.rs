@@ -7,11 +7,11 @@
 //! Times are taken from watch events, requests from `apiserver_request_total`. It is a program, not a timed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, WatchEvent, WatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
 };
 use openmcp_e2e::{
     Platform, Tenant,
@@ -29,6 +29,8 @@ const FLEET: usize = 25;
 /// Breaks of each Deployment: the thrash damper delays the repairs of a child that is broken more often.
 const BREAKS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(100);
+/// Seconds, after which a watch ends.
+const REPAIRED_WITHIN: u32 = 60;
 /// After a burst of work, until memory is given back.
 const CALM: Duration = Duration::from_secs(20);
 /// Ordered at once: an API server takes a core for some seconds to start.
@@ -197,13 +199,13 @@ async fn drift(platform: &Client) -> Result<()> {
 }
 
 async fn repair(deployments: &Api<DynamicObject>, image: &Value, delete: bool) -> Result<Duration> {
-    let version = deployments
-        .get_metadata("kro")
-        .await?
-        .metadata
-        .resource_version
-        .unwrap_or_default();
-    let watch = WatchParams::default().fields("metadata.name=kro").timeout(30);
+    // Of a list: the version of an object that nobody changed for long is older than any that can be watched from.
+    let only = ListParams::default().fields("metadata.name=kro");
+    let listed = deployments.list_metadata(&only).await?;
+    let version = listed.metadata.resource_version.context("a list's version")?;
+    let watch = WatchParams::default()
+        .fields("metadata.name=kro")
+        .timeout(REPAIRED_WITHIN);
     let mut events = std::pin::pin!(deployments.watch(&watch, &version).await?);
     if delete {
         deployments.delete("kro", &DeleteParams::background()).await?;
@@ -230,10 +232,14 @@ async fn repair(deployments: &Api<DynamicObject>, image: &Value, delete: bool) -
                     _ => {}
                 }
             }
-            _ => {}
+            (WatchEvent::Error(status), _) => bail!("the watch failed: {status}"),
+            (WatchEvent::Bookmark(_), _) => {}
         }
     }
-    anyhow::bail!("not repaired within 30 s")
+    bail!(
+        "not repaired within {REPAIRED_WITHIN} s, broken: {}",
+        broken.is_some()
+    )
 }
 
 /// Requests within a minute in which nothing happens, by API server and by verb and resource.
