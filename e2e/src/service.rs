@@ -43,6 +43,13 @@ impl Service {
         })
     }
 
+    /// Tenant, ControlPlane and a kro that is ready.
+    pub async fn ordered(name: &str) -> Result<Self> {
+        let service = Self::set(name).await?;
+        service.order().await?;
+        Ok(service)
+    }
+
     /// What there is now, [`Service::nothing_but`] expects at the end.
     pub async fn remember(&mut self) -> Result<()> {
         self.empty = self.everything().await?;

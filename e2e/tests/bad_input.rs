@@ -5,7 +5,7 @@
 use anyhow::Result;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use openmcp_e2e::{
-    Platform,
+    Platform, Service,
     kinds::{self, api},
     kro, people, snapshot, wait,
 };
@@ -13,10 +13,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -> Result<()> {
-    let platform = Platform::from_env().await?;
-    platform.install_kro().await?;
-    let tenant = platform.tenant("version").await?;
-    let mcp = tenant.control_plane("version").await?;
+    let Service { tenant, mcp, .. } = Service::set("version").await?;
     tenant.order_kro("version", "9.9.9").await?;
     let kros = tenant.api(&kinds::kro());
     let condition = wait::condition(&kros, "version", "Ready", "False", "9.9.9").await?;
@@ -35,10 +32,7 @@ async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_version_became_unknown_keeps_what_it_has_and_leaves_nothing_when_deleted()
 -> Result<()> {
-    let platform = Platform::from_env().await?;
-    platform.install_kro().await?;
-    let tenant = platform.tenant("outdated").await?;
-    let mcp = tenant.control_plane("outdated").await?;
+    let Service { tenant, mcp, .. } = Service::set("outdated").await?;
     let before = snapshot::everything(&mcp).await?;
     tenant.order_kro("outdated", kro::VERSION).await?;
     let kros = tenant.api(&kinds::kro());
@@ -204,13 +198,8 @@ async fn an_init_that_fails_is_a_condition_with_its_exit_code() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_provider_config_is_named_and_never_wedges_a_deletion() -> Result<()> {
-    let platform = Platform::from_env().await?;
-    platform.install_kro().await?;
-    let tenant = platform.tenant("config").await?;
-    tenant.control_plane("config").await?;
-    tenant.order_kro("config", kro::VERSION).await?;
+    let Service { platform, tenant, .. } = Service::ordered("config").await?;
     let kros = tenant.api(&kinds::kro());
-    wait::phase(&kros, "config", "Ready").await?;
     // Known fault 5: the ProviderConfig goes first.
     let configs = api(&platform.client, &kinds::kro_config(), "");
     configs.delete("kro", &DeleteParams::default()).await?;

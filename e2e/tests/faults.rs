@@ -11,7 +11,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use openmcp_e2e::{
-    Platform, Tenant,
+    Platform, Service, Tenant,
     kinds::{self, api},
     kro, people,
     service::edit,
@@ -48,13 +48,8 @@ async fn a_service_whose_cluster_is_denied_says_so_and_can_be_deleted() -> Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_cluster_is_lost_moves_to_the_next_one_and_can_be_deleted_after_another_loss()
 -> Result<()> {
-    let platform = Platform::from_env().await?;
-    platform.install_kro().await?;
-    let tenant = platform.tenant("lost").await?;
-    tenant.control_plane("lost").await?;
-    tenant.order_kro("lost", kro::VERSION).await?;
+    let Service { platform, tenant, .. } = Service::ordered("lost").await?;
     let kros = tenant.api(&kinds::kro());
-    wait::phase(&kros, "lost", "Ready").await?;
     let inventory = own(&platform, &kinds::inventory(), "kro--kro--lost").await?;
     let namespace = inventory.namespace().unwrap_or_default();
     let before = serde_json::to_value(&inventory)?;
@@ -86,13 +81,8 @@ fn entry(inventory: &Value) -> Option<&Value> {
 /// Known fault 1. No pod may run beside its Cluster: what ended stays dead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_whose_api_server_is_dead_says_what_helps_and_can_be_deleted() -> Result<()> {
-    let platform = Platform::from_env().await?;
-    platform.install_kro().await?;
-    let tenant = platform.tenant("dead").await?;
-    tenant.control_plane("dead").await?;
-    tenant.order_kro("dead", kro::VERSION).await?;
+    let Service { platform, tenant, .. } = Service::ordered("dead").await?;
     let kros = tenant.api(&kinds::kro());
-    wait::phase(&kros, "dead", "Ready").await?;
     let request = own(&platform, &kinds::cluster_request(), "dead").await?;
     let at = &request.data["status"]["cluster"];
     let (namespace, name) = (text(&at["namespace"]), text(&at["name"]));
@@ -179,12 +169,7 @@ async fn a_users_kubeconfig_is_renewed_when_its_source_is() -> Result<()> {
 /// Known faults 6 and 26.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settled_service_is_written_to_no_more() -> Result<()> {
-    let platform = Platform::from_env().await?;
-    platform.install_kro().await?;
-    let tenant = platform.tenant("settled").await?;
-    tenant.control_plane("settled").await?;
-    tenant.order_kro("settled", kro::VERSION).await?;
-    wait::phase(&tenant.api(&kinds::kro()), "settled", "Ready").await?;
+    let Service { platform, tenant, .. } = Service::ordered("settled").await?;
     let patience = Instant::now() + wait::PATIENCE;
     let mut before = versions(&platform, &tenant).await?;
     loop {
@@ -207,13 +192,8 @@ async fn a_settled_service_is_written_to_no_more() -> Result<()> {
 /// Known fault 23.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_the_middle_of_a_deletion_asks_for_nothing_again() -> Result<()> {
-    let platform = Platform::from_env().await?;
-    platform.install_kro().await?;
-    let tenant = platform.tenant("restart").await?;
-    tenant.control_plane("restart").await?;
-    tenant.order_kro("restart", kro::VERSION).await?;
+    let Service { platform, tenant, .. } = Service::ordered("restart").await?;
     let kros = tenant.api(&kinds::kro());
-    wait::phase(&kros, "restart", "Ready").await?;
     let name = "kro--restart--mcp";
     let namespace = own(&platform, &kinds::access_request(), name)
         .await?
