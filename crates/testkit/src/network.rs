@@ -249,13 +249,14 @@ impl Network {
         let server = lock(&self.0.servers).get(&host).cloned();
         let server = server.ok_or_else(|| format!("{host}: no such host"))?;
         let is_watch = is_watch(&request);
-        if effect.is_some() {
-            self.0.record.effect(&self.0.by, &host, &request);
-        }
+        let arrives = effect.and_then(|_| self.0.record.arrives(&self.0.by, &host, &request));
         let reply = server
             .oneshot(request)
             .await
             .unwrap_or_else(|never| match never {});
+        if let Some(effect) = arrives {
+            self.0.record.done(effect);
+        }
         if let Some(number) = effect
             && self.pass(Crash::After(number))
         {

@@ -6,13 +6,15 @@
 //! | I2 quiesce | the simulator waits until nobody writes; that it does not come to that is an error |
 //! | I4 nothing else touched | each child is in an Inventory when it is made; bystanders are never written |
 //! | I5 finalizer | it goes only when no child and no Inventory is left, and is there before the first child |
-//! | I6 no deletion on absence | the end is that of the scenario, and who wants to know asks [`deleted_children`] |
+//! | I6 no deletion on absence | a child that a process deletes and makes again was not wanted meanwhile (`oracle/deletions.rs`); one that stays away is missing in the end; and who wants to know asks [`deleted_children`] |
 //! | I7 one writer | each write of a process arrives while the provider's Lease names it, where there is one |
 //! | I8 observedGeneration | it never falls, and never is ahead of the generation |
 //! | I9 counts | the simulator compares tasks and watches with the run without a crash, and where the end is the beginning |
 //!
 //! I3 concerns back ends that are not Kubernetes: `tests/external.rs` judges it. That one process never works on a
 //! key twice at once is a property of the queue.
+mod deletions;
+
 use crate::{
     World,
     server::{Change, Entry, Place},
@@ -27,17 +29,20 @@ pub const BYSTANDER: &str = "bystander";
 /// What is wrong with what happened, one sentence each.
 pub fn judge(world: &World) -> Vec<String> {
     let mut judge = Judge::default();
-    for (host, entry) in history(world) {
-        judge.see(&host, &entry);
+    let history = history(world);
+    for (host, entry) in &history {
+        judge.see(host, entry);
     }
-    judge.wrong.extend(second_writers(world));
+    judge.wrong.extend(second_writers(world, &history));
+    let effects = world.record().effects();
+    judge.wrong.extend(deletions::groundless(&history, &effects));
     judge.wrong
 }
 
 /// I7: what arrived from a process while another one, or none, had the Lease of the provider.
-fn second_writers(world: &World) -> Vec<String> {
+fn second_writers(world: &World, history: &[(String, Entry)]) -> Vec<String> {
     let name = format!("sp-{}", world.provider());
-    let leases = history(world).into_iter().filter(|(host, entry)| {
+    let leases = history.iter().filter(|(host, entry)| {
         host == "platform" && entry.place.plural == "leases" && entry.place.name == name
     });
     let terms: Vec<(u64, String)> = leases

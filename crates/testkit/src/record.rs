@@ -5,6 +5,7 @@ use http::Request;
 use kube::client::Body;
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -30,9 +31,18 @@ struct Held {
 pub(crate) struct Effect {
     /// The number of the last write before it, anywhere.
     pub(crate) after: u64,
+    /// That of the last write when it was done: the same, if it wrote nothing.
+    until: u64,
     /// The process.
     pub(crate) by: String,
     pub(crate) what: String,
+}
+
+impl Effect {
+    /// The numbers of its writes.
+    pub(crate) fn writes(&self) -> RangeInclusive<u64> {
+        self.after + 1..=self.until
+    }
 }
 
 impl Record {
@@ -54,14 +64,24 @@ impl Record {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leases are how processes ask for leadership: they need none.
-    pub(crate) fn effect(&self, by: &str, host: &str, request: &Request<Body>) {
+    /// Takes down a request that arrives. Leases are how processes ask for leadership: they need none.
+    pub(crate) fn arrives(&self, by: &str, host: &str, request: &Request<Body>) -> Option<Effect> {
         if request.uri().path().starts_with("/apis/coordination.k8s.io/") {
-            return;
+            return None;
         }
-        let (after, by) = (self.versions.load(Ordering::Relaxed), by.to_owned());
-        let what = format!("{} {host}{}", request.method(), request.uri().path());
-        self.held().effects.push(Effect { after, by, what });
+        let after = self.versions.load(Ordering::Relaxed);
+        Some(Effect {
+            after,
+            until: after,
+            by: by.to_owned(),
+            what: format!("{} {host}{}", request.method(), request.uri().path()),
+        })
+    }
+
+    /// It is done, and nothing else was meanwhile.
+    pub(crate) fn done(&self, effect: Effect) {
+        let until = self.versions.load(Ordering::Relaxed);
+        self.held().effects.push(Effect { until, ..effect });
     }
 
     pub(crate) fn effects(&self) -> Vec<Effect> {

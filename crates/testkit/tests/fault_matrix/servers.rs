@@ -1,7 +1,7 @@
 //! API servers that restart, forget, lag behind or throttle.
 use crate::{
-    common::{greeter, is_ready, order, seconds, simulation},
-    stage::{HOSTS, LIMIT, MCP, QUIET, greeting, is_well, served},
+    common::{greeter, is_ready, live, order, seconds, simulation, stage, staged},
+    stage::{HOSTS, LIMIT, MCP, QUIET, greeting, is_well, platform, served},
 };
 use openmcp_testkit::{Ended, Job, PERSON, Process, Trouble, World, oracle};
 use serde_json::json;
@@ -53,6 +53,30 @@ fn fault_5_a_compacted_history_is_listed_anew_and_nothing_is_deleted() {
         });
     is_well(&world, &mut process, 120);
     assert!(oracle::deleted_children(&world, before).is_empty());
+}
+
+#[test]
+fn fault_5_what_an_input_asks_for_stays_while_the_input_cannot_be_listed() {
+    let world = platform();
+    let server = world.server("platform");
+    server.apply(PERSON, &staged("hello")).unwrap();
+    server.apply(PERSON, &stage("second")).unwrap();
+    let mut process = simulation().start(&world, Job::Run);
+    order(&world, 1);
+    assert_eq!(process.drive(LIMIT, is_ready), Ended::Reached);
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    drop(process);
+    let mut process = simulation().start(&world, Job::Run);
+    process
+        .network()
+        .trouble("platform", usize::MAX, Trouble::Status(503, None), |request| {
+            request.uri().path().ends_with("/configmaps")
+        });
+    process.drive(seconds(120), |_| false);
+    process.network().heal();
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert!(is_ready(&world), "{}", live(&world));
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
 }
 
 #[test]
