@@ -53,9 +53,11 @@ impl Remains {
     }
 }
 
-/// The definitions on a cluster that bear the provider's name.
+/// The definitions on a cluster that the provider's init installed: those that it has made for a service object bear its
+/// name, too, but not of which cluster they are.
 pub(super) async fn definitions(client: &kube::Client, provider: &str) -> Result<Vec<Crd>, Fault> {
-    list(Api::all_with(client.clone(), &()), marked(provider)).await
+    let installed = format!("{},{}", marked(provider), labels::CLUSTER);
+    list(Api::all_with(client.clone(), &()), installed).await
 }
 
 fn marked(provider: &str) -> String {
