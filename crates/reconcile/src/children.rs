@@ -27,7 +27,7 @@ pub use kinds::{Kind, Kinds};
 pub use kstatus::Health;
 pub use observe::{Address, Child, RENEW_ANNOTATION};
 pub use preview::Preview;
-pub use remove::{Removal, TearDown};
+pub use remove::{Removal, TearDown, is_abandoned};
 pub use report::{Failure, Report};
 pub use wanted::{Adoption, Mode, Recipe, Wanted, Wave};
 pub use watch::{Children, Cluster, Lease, Scope};

@@ -212,7 +212,7 @@ impl<P: ServiceProvider> Scene<'_, P> {
     /// Takes the finalizers off what is being deleted, and off the objects of definitions that are. Returns what was
     /// done, for the receipt.
     async fn strip<S: Store>(&self, inventory: &Inventory<'_, S>) -> Result<Vec<String>, Fault> {
-        let mut done = Vec::new();
+        let (mut done, now) = (Vec::new(), self.world.environment.now());
         for entry in inventory.entries().values() {
             let Some(cluster) = self.clusters.get(&entry.id.cluster) else {
                 continue;
@@ -222,12 +222,12 @@ impl<P: ServiceProvider> Scene<'_, P> {
                 .get(&entry.id.cluster)
                 .filter(|_| domain::is_definition(entry))
             {
-                done.extend(domain::strip(reached, self.mark, entry).await?);
+                done.extend(domain::strip(reached, self.mark, entry, now).await?);
             }
             done.extend(
                 self.world
                     .engine
-                    .strip_finalizers(cluster, self.mark, entry)
+                    .strip_finalizers(cluster, self.mark, entry, now)
                     .await?,
             );
         }

@@ -21,6 +21,7 @@ use crate::{
 };
 use futures::{StreamExt, stream};
 use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -179,12 +180,13 @@ impl Engine {
     }
 
     /// Takes the finalizers off an object of ours that is being deleted: by force, when nobody is left to do what they
-    /// stand for. Returns what was done.
+    /// stand for ([`is_abandoned`]). Returns what was done.
     pub async fn strip_finalizers(
         &self,
         cluster: &Cluster,
         mark: &Mark,
         entry: &Entry,
+        now: Timestamp,
     ) -> Result<Option<String>, Fault> {
         let Some(kind) = self.kind_of(cluster, entry).await? else {
             return Ok(None);
@@ -196,7 +198,7 @@ impl Engine {
             manager: self.manager(),
             mark,
         };
-        target.strip(entry).await
+        target.strip(entry, now).await
     }
 }
 
@@ -217,8 +219,27 @@ async fn gone_with_its_kind(cluster: &Cluster, entry: &Entry) -> Result<Removal,
 /// its store, and come back with the definition.
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
+/// Those of the garbage collector: it deletes or lets go of what belongs to the object before that goes.
+const COLLECTOR: [&str; 2] = ["foregroundDeletion", "orphan"];
+
+/// A garbage collector that has not come to an end for so long is dead, or waits for something that is.
+const COLLECTOR_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether nobody is expected to take a finalizer off an object that is being deleted since then. Force does not know
+/// who is dead; but the garbage collector of a cluster is at work as a rule, and what depends on the object would
+/// outlive it, or go although it was to stay.
+pub fn is_abandoned(finalizer: &str, deleted: Option<Timestamp>, now: Timestamp) -> bool {
+    match finalizer {
+        CLEANUP => false,
+        finalizer if COLLECTOR.contains(&finalizer) => {
+            deleted.is_some_and(|at| now.duration_since(at) > COLLECTOR_PATIENCE)
+        }
+        _ => true,
+    }
+}
+
 impl Target<'_> {
-    async fn strip(&self, entry: &Entry) -> Result<Option<String>, Fault> {
+    async fn strip(&self, entry: &Entry, now: Timestamp) -> Result<Option<String>, Fault> {
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
             return Ok(None);
         };
@@ -226,7 +247,11 @@ impl Target<'_> {
         let Some(Removal::Waiting(finalizers)) = self.terminating(&meta).filter(|_| ours) else {
             return Ok(None);
         };
-        let (kept, taken): (Vec<String>, Vec<String>) = finalizers.into_iter().partition(|it| it == CLEANUP);
+        let deleted = meta["metadata"]["deletionTimestamp"].as_str();
+        let deleted = deleted.and_then(|at| at.parse().ok());
+        let (taken, kept): (Vec<String>, Vec<String>) = finalizers
+            .into_iter()
+            .partition(|finalizer| is_abandoned(finalizer, deleted, now));
         if taken.is_empty() {
             return Ok(None);
         }
@@ -348,5 +373,26 @@ pub(super) fn propagation(wave: Wave) -> &'static str {
         "Foreground"
     } else {
         "Background"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_force_the_garbage_collector_is_given_its_time_and_nobody_else() {
+        let deleted = Timestamp::UNIX_EPOCH;
+        let after = |minutes| deleted + SignedDuration::from_mins(minutes);
+        for of_collector in COLLECTOR {
+            assert!(!is_abandoned(of_collector, Some(deleted), after(4)));
+            assert!(is_abandoned(of_collector, Some(deleted), after(6)));
+            assert!(
+                !is_abandoned(of_collector, None, after(6)),
+                "it is not deleted yet"
+            );
+        }
+        assert!(is_abandoned("example.com/mine", Some(deleted), deleted));
+        assert!(!is_abandoned(CLEANUP, Some(deleted), after(6)));
     }
 }

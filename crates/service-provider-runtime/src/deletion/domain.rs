@@ -10,6 +10,7 @@ use crate::{
     stop::Stop,
     world::World,
 };
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, ResourceExt,
@@ -20,7 +21,7 @@ use kube::{
 use openmcp_reconcile::{
     Fault,
     apply::Mark,
-    children::{Kind, Scope},
+    children::{Kind, Scope, is_abandoned},
     inventory::Entry,
 };
 use serde_json::json;
@@ -143,7 +144,12 @@ fn kind_of(definition: &CustomResourceDefinition) -> Option<Kind> {
 }
 
 /// Takes the finalizers off the objects of a definition that is being deleted. Returns what was done.
-pub(super) async fn strip(mcp: &Reached, mark: &Mark, entry: &Entry) -> Result<Vec<String>, Fault> {
+pub(super) async fn strip(
+    mcp: &Reached,
+    mark: &Mark,
+    entry: &Entry,
+    now: Timestamp,
+) -> Result<Vec<String>, Fault> {
     let Some(kind) = going(mcp, mark, entry).await? else {
         return Ok(Vec::new());
     };
@@ -156,7 +162,11 @@ pub(super) async fn strip(mcp: &Reached, mark: &Mark, entry: &Entry) -> Result<V
     let mut done = Vec::new();
     for object in found {
         // All of them go with their definition, also those that the API server has not come to yet.
-        if object.finalizers().is_empty() {
+        let deleted = object.metadata.deletion_timestamp.as_ref().map(|at| at.0);
+        let finalizers = object.finalizers().iter();
+        let (taken, kept): (Vec<&String>, Vec<&String>) =
+            finalizers.partition(|finalizer| is_abandoned(finalizer, deleted, now));
+        if taken.is_empty() {
             continue;
         }
         let name = object.name_any();
@@ -164,7 +174,7 @@ pub(super) async fn strip(mcp: &Reached, mark: &Mark, entry: &Entry) -> Result<V
             Some(namespace) => Api::namespaced_with(mcp.cluster.client.clone(), &namespace, &kind.resource),
             None => all.clone(),
         };
-        let patch = json!({"metadata": {"uid": object.uid(), "finalizers": null}});
+        let patch = json!({"metadata": {"uid": object.uid(), "finalizers": kept}});
         match api
             .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
@@ -176,9 +186,9 @@ pub(super) async fn strip(mcp: &Reached, mark: &Mark, entry: &Entry) -> Result<V
                 return Err(Fault::api(doing, &error));
             }
         }
-        let finalizers = object.finalizers().join(", ");
+        let taken = taken.into_iter().cloned().collect::<Vec<_>>().join(", ");
         done.push(format!(
-            "took finalizers {finalizers} off {} {name}",
+            "took finalizers {taken} off {} {name}",
             kind.resource.kind
         ));
     }

@@ -88,6 +88,49 @@ fn fault_13_by_force_what_somebody_holds_goes_and_does_not_come_back_with_its_de
 }
 
 #[test]
+fn fault_13_by_force_the_garbage_collector_is_left_its_work_and_one_that_does_not_end_is_not_waited_for() {
+    for stuck in [false, true] {
+        let (world, mut process) = served(1);
+        let (platform, workload) = (world.server("platform"), world.server("workload"));
+        let deployment = workload.objects("apps/v1", "Deployment").remove(0);
+        let metadata = &deployment["metadata"];
+        let dependent = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+                "name": "dependent", "namespace": metadata["namespace"],
+                "finalizers": if stuck { json!(["example.com/held"]) } else { json!([]) },
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"],
+                    "uid": metadata["uid"], "blockOwnerDeletion": true}],
+            },
+        });
+        workload.create(&dependent).unwrap();
+        let inventories = || platform.objects("runtime.openmcp.cloud/v1alpha1", "Inventory");
+        let force = json!({"metadata": {"annotations": {"runtime.openmcp.cloud/deletion-policy": "Force"}}});
+        platform.merge(&inventories()[0], &force).unwrap();
+        world
+            .server("onboarding")
+            .delete(&greeter("team", "one", 1))
+            .unwrap();
+        process.drive(seconds(120), |_| false);
+        assert_eq!(workload.live(&deployment).is_some(), stuck);
+        let taken = || {
+            let mut notes = inventories()
+                .into_iter()
+                .map(|it| it["metadata"]["annotations"].to_string());
+            notes.any(|notes| notes.contains("foregroundDeletion"))
+        };
+        assert!(!taken());
+        process.drive(seconds(600), |_| false);
+        assert_eq!((workload.live(&deployment).is_none(), taken()), (true, stuck));
+        if stuck {
+            let released = json!({"metadata": {"finalizers": null}});
+            workload.merge(&dependent, &released).unwrap();
+        }
+        assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+        assert_eq!((live(&world), children(&world).len()), (Value::default(), 0));
+    }
+}
+
+#[test]
 fn what_another_order_of_the_provider_took_over_stays_and_a_mark_that_somebody_wrote_holds_nothing() {
     for (by_us, left) in [(true, 1), (false, 0)] {
         let (world, process) = served(1);
