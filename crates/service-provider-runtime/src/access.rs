@@ -7,6 +7,7 @@
 mod connections;
 mod credentials;
 mod identities;
+mod outdated;
 mod release;
 mod requests;
 

@@ -171,6 +171,20 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Packed<K> {
         }
     }
 
+    /// What it said last, of an object that could be read before: with as much of its metadata as decides whether it is
+    /// still there.
+    fn outdated(&self, broken: &Broken) -> Option<Self> {
+        let mut object = self.unpack().ok()?;
+        let (meta, now) = (object.meta_mut(), broken.metadata.clone());
+        if meta.uid != now.uid {
+            return None;
+        }
+        meta.resource_version = now.resource_version;
+        meta.deletion_timestamp = now.deletion_timestamp;
+        meta.finalizers = now.finalizers;
+        Some(Self::of(&self.dictionary, &object))
+    }
+
     fn unreadable(dictionary: &Arc<Dictionary>, broken: Broken) -> Self {
         let mut hash = DefaultHasher::new();
         // What is broken in another way is news.
@@ -217,6 +231,10 @@ fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(json: &[u8]) -> Result
     })
 }
 
+fn text(field: &Option<String>) -> &str {
+    field.as_deref().unwrap_or_default()
+}
+
 /// A hash of what a user or the platform says by an object: its generation, its annotations, that it is to go.
 pub(crate) fn wish(meta: &ObjectMeta) -> u64 {
     let mut hash = DefaultHasher::new();
@@ -233,6 +251,15 @@ pub(crate) fn wish(meta: &ObjectMeta) -> u64 {
 /// The objects of one kind.
 pub(crate) struct Archive<K>(Store<Packed<K>>);
 
+/// What counts of an object that cannot be read any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// Nothing: it is known to exist.
+    Nothing,
+    /// What it said last, if this process has read it before: see [`Archive::outdated`].
+    LastWords,
+}
+
 impl<K> Clone for Archive<K> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -248,16 +275,39 @@ where
         api: Api<K>,
         config: watcher::Config,
         shutdown: CancellationToken,
+        unread: Unread,
         on_change: impl FnMut(Change<Packed<K>>) + Send + 'static,
     ) -> Self {
         let dictionary = Arc::<Dictionary>::default();
+        let held = Arc::<OnceLock<Store<Packed<K>>>>::default();
+        let before = held.clone();
         let pack = move |object: Result<K, Broken>| {
-            Some(match object {
-                Ok(object) => Packed::of(&dictionary, &object),
-                Err(broken) => Packed::unreadable(&dictionary, broken),
-            })
+            let broken = match object {
+                Ok(object) => return Some(Packed::of(&dictionary, &object)),
+                Err(broken) => broken,
+            };
+            let store = before.get().filter(|_| unread == Unread::LastWords);
+            let last = store
+                .and_then(|store| store.get(text(&broken.metadata.namespace), text(&broken.metadata.name)));
+            let outdated = last.and_then(|last| last.outdated(&broken));
+            Some(outdated.unwrap_or_else(|| Packed::unreadable(&dictionary, broken)))
         };
-        Self(watch::watch_reduced(api, config, shutdown, pack, on_change))
+        let store = watch::watch_reduced(api, config, shutdown, pack, on_change);
+        Self(held.get_or_init(|| store).clone())
+    }
+
+    /// Why an object cannot be read any more that [`Archive::get`] shows as it was.
+    pub(crate) fn outdated(&self, namespace: &str, name: &str) -> Option<String> {
+        let unread = self.0.undecodable().into_iter();
+        let mut unread = unread.filter(|it| it.namespace == namespace && it.name == name);
+        unread.next().map(|it| {
+            let kind = K::kind(&());
+            format!(
+                "this version of the provider cannot read {kind} {namespace}/{name} any more, and goes on by what it \
+                 said before: {}",
+                it.error
+            )
+        })
     }
 
     pub(crate) async fn synced(&self) {
@@ -270,6 +320,11 @@ where
         held.map(|held| held.unpack().map(Arc::new)).transpose()
     }
 
+    /// Whether there are objects that cannot be read.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.0.undecodable().is_empty()
+    }
+
     /// Namespace and name of all objects, in no order.
     pub(crate) fn places(&self) -> Vec<(String, String)> {
         self.0.places()
@@ -277,93 +332,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-    use serde_json::{Value, json};
-
-    fn map(annotation: &str, data: &str) -> ConfigMap {
-        let text = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": data},
-            "metadata": {"name": "a", "namespace": "b", "uid": "1", "annotations": {"x": annotation}}});
-        serde_json::from_value(text).unwrap()
-    }
-
-    fn pack(dictionary: &Arc<Dictionary>, object: ConfigMap) -> Packed<ConfigMap> {
-        Packed::of(dictionary, &object)
-    }
-
-    #[test]
-    fn what_is_packed_is_unpacked() {
-        let dictionary = Arc::default();
-        let [first, second] = [map("1", "v"), map("2", &"w".repeat(100_000))];
-        let packed = [&first, &second].map(|object| pack(&dictionary, object.clone()));
-        assert_eq!(
-            packed.map(|packed| packed.unpack().ok()),
-            [Some(first), Some(second)]
-        );
-    }
-
-    #[test]
-    fn of_what_the_first_one_said_too_little_is_kept() {
-        let dictionary = Arc::default();
-        let text: String = (0..300).map(|n| format!("{n} ")).collect();
-        let [first, second] = ["1", "2"].map(|annotation| pack(&dictionary, map(annotation, &text)));
-        assert!(matches!(&second.content, Content::Deflated(deflated) if deflated.len() < 60));
-        assert_eq!(first.unpack().ok(), Some(map("1", &text)));
-    }
-
-    /// Reads nothing, not even what it has written.
-    #[derive(kube::CustomResource, Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
-    #[kube(group = "x.example.com", version = "v1", kind = "Strange", namespaced)]
-    struct StrangeSpec {
-        #[serde(rename(serialize = "written"))]
-        read: String,
-    }
-
-    #[test]
-    fn what_does_not_read_back_is_an_error_with_its_name_and_not_absent() {
-        let mut object = Strange::new("a", StrangeSpec { read: "x".into() });
-        object.metadata.namespace = Some("b".into());
-        let unreadable = Packed::of(&Arc::default(), &object).unpack().unwrap_err();
-        assert_eq!(
-            unreadable.to_string().split(':').next(),
-            Some("this version of the provider cannot read Strange b/a")
-        );
-        assert_eq!(Fault::from(unreadable).class, Class::Bug);
-    }
-
-    #[test]
-    fn two_wishes_are_told_apart_by_what_users_say() {
-        let dictionary = Arc::default();
-        let first = pack(&dictionary, map("1", "v"));
-        assert!(
-            first.wants_the_same(&pack(&dictionary, map("1", "w"))),
-            "its generation did not move"
-        );
-        assert!(!first.wants_the_same(&pack(&dictionary, map("2", "v"))));
-    }
-
-    fn pod(metadata: Value, status: Value) -> Pod {
-        let mut object = json!({"metadata": {"name": "x", "uid": "1", "generation": 1}, "status": status});
-        for (field, value) in metadata.as_object().into_iter().flatten() {
-            object["metadata"][field] = value.clone();
-        }
-        serde_json::from_value(object).unwrap_or_default()
-    }
-
-    /// Known fault 6: what we write ourselves would wake us for ever.
-    #[test]
-    fn a_status_or_a_finalizer_of_our_own_is_no_new_wish_and_all_else_is() {
-        let old = pod(json!({"resourceVersion": "1"}), json!({}));
-        let same =
-            |metadata| wish(&old.metadata) == wish(&pod(metadata, json!({"phase": "Running"})).metadata);
-        assert!(same(json!({"resourceVersion": "2", "finalizers": ["ours"]})));
-        assert!(!same(json!({"generation": 2})));
-        assert!(!same(json!({"uid": "2"})));
-        assert!(!same(
-            json!({"annotations": {"openmcp.cloud/operation": "reconcile"}})
-        ));
-        assert!(!same(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})));
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ mod rows;
 
 use crate::{
     access::{Identities, Reached, says_the_same},
-    archive::Archive,
+    archive::{Archive, Unread},
     external::Ledger,
     measures,
 };
@@ -69,7 +69,7 @@ impl Inventories {
         let written = Arc::<Mutex<Written>>::default();
         let shown = written.clone();
         let api = Api::<Inventory>::all(client.clone());
-        let seen = Archive::watch(api, config, shutdown, move |change| {
+        let seen = Archive::watch(api, config, shutdown, Unread::Nothing, move |change| {
             // One that cannot be read wakes nobody: those who need it are told.
             let Ok(inventory) = change.object().unpack() else {
                 return;

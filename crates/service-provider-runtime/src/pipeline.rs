@@ -65,6 +65,9 @@ impl<P: ServiceProvider> Pipeline<P> {
                 Ok(Outcome::Settled)
             }
             Ok(applied) => {
+                for why in world.requests.outdated(&Owner::new(key)) {
+                    world.note(&**object, true, Unreadable::REASON, "Read", why);
+                }
                 self.write(key, &**object, &said, &Verdict::Applied(&applied))
                     .await?;
                 match soonest(applied.failures) {

@@ -1,7 +1,7 @@
 //! `run`: watches, wiring, workers. Knows which change wakes which service object; nothing of what is done then.
 use crate::{
     access::{Connections, Credentials, Requests},
-    archive::{self, Archive},
+    archive::{self, Archive, Unread},
     contained::Contained,
     dependents::Dependents,
     external::{Calls, Looks},
@@ -246,6 +246,8 @@ where
         Api::<K>::all(client.clone()),
         watcher::Config::default(),
         shutdown.clone(),
+        // Others' objects: what they say newly must not stop what stands by what they said.
+        Unread::LastWords,
         move |change| bell.readers(kind, change.place()),
     )
 }
@@ -261,6 +263,7 @@ fn watch_objects<P: ServiceProvider>(
         Api::<P::Api>::all(client.clone()),
         watcher::Config::default(),
         shutdown.clone(),
+        Unread::Nothing,
         move |change| {
             let at = change.place();
             let lane = match &change {

@@ -133,3 +133,42 @@ fn what_was_made_for_an_object_is_removed_only_when_the_api_server_says_that_the
     assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
     assert!(children(&world).is_empty() && of_services(&world).is_empty());
 }
+
+#[test]
+fn a_service_goes_on_by_what_its_cluster_and_its_requests_said_before_they_could_not_be_read() {
+    let unknown = json!({"status": {"conditions": [{"type": "Ready", "status": 7}]}});
+    for kind in ["Cluster", "ClusterRequest", "AccessRequest"] {
+        let (simulation, world) = served();
+        let mut process = simulation.start(&world, Job::Run);
+        assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+        let platform = world.server("platform");
+        for object in platform.objects("clusters.openmcp.cloud/v1alpha1", kind) {
+            platform.merge_status(&object, &unknown["status"]).unwrap();
+        }
+        process.drive(seconds(60), |_| false);
+        assert!(is_ready(&world), "{kind}: {}", live(&world));
+        let mcp = world.server("mcp-team-one");
+        let greeting = &mcp
+            .objects("v1", "ConfigMap")
+            .into_iter()
+            .find(|it| it["metadata"]["namespace"] == "greetings")
+            .unwrap();
+        mcp.delete(greeting).unwrap();
+        let repaired = |_: &World| mcp.live(greeting).is_some();
+        assert_eq!(process.drive(seconds(20), repaired), Ended::Reached, "{kind}");
+        let events = world.server("onboarding").objects("events.k8s.io/v1", "Event");
+        let told = |event: &Value| {
+            let note = event["note"].as_str().unwrap_or_default();
+            note.contains(&format!("cannot read {kind} ")) && note.contains("any more")
+        };
+        process.drive(seconds(5), |_| false);
+        assert!(events.iter().any(told), "{kind}: {events:#?}");
+        world
+            .server("onboarding")
+            .delete(&greeter("team", "one", 2))
+            .unwrap();
+        process.drive(seconds(600), |_| false);
+        assert!(children(&world).is_empty(), "{kind}");
+        assert_eq!(oracle::judge(&world), Vec::<String>::new());
+    }
+}

@@ -199,7 +199,7 @@ impl Requests {
     }
 
     /// Which AccessRequest leads to a cluster.
-    fn wish(&self, owner: &Owner<'_>, cluster: &ClusterName) -> Result<Wish, Stop> {
+    pub(super) fn wish(&self, owner: &Owner<'_>, cluster: &ClusterName) -> Result<Wish, Stop> {
         self.dependents
             .add(owner.key, Self::CLUSTER, &cluster.namespace, &cluster.name);
         let target = match cluster.role {
@@ -340,9 +340,9 @@ pub(super) fn shared_name(cluster: &ClusterName) -> String {
     }
 }
 
-struct Wish {
-    namespace: String,
-    name: String,
+pub(super) struct Wish {
+    pub(super) namespace: String,
+    pub(super) name: String,
     labels: BTreeMap<String, String>,
     /// Made for one service object, which holds it by a finalizer.
     own: bool,
