@@ -9,6 +9,8 @@ mod counters;
 mod damper;
 mod drift;
 mod exact;
+#[cfg(test)]
+mod fuzz;
 mod kinds;
 mod kstatus;
 mod observe;

@@ -220,4 +220,6 @@ async fn identity(client: &Client, server: &str) -> Result<Option<String>, Fault
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ pub mod digest;
 pub mod environment;
 pub mod events;
 pub mod fault;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 pub mod inventory;
 pub mod lease;

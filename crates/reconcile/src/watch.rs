@@ -399,4 +399,6 @@ pub(crate) fn needs_new_list(error: &watcher::Error) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
