@@ -163,14 +163,14 @@ impl Fields {
 }
 
 fn in_words(segment: &str) -> String {
-    match segment.split_at(2.min(segment.len())) {
-        ("f:", name) => format!(".{name}"),
-        ("k:", keys) => {
+    match segment.split_at_checked(2) {
+        Some(("f:", name)) => format!(".{name}"),
+        Some(("k:", keys)) => {
             let keys: BTreeMap<String, Value> = serde_json::from_str(keys).unwrap_or_default();
             let words: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
             format!("[{}]", words.join(","))
         }
-        ("v:", value) => format!("[={value}]"),
+        Some(("v:", value)) => format!("[={value}]"),
         _ => segment.to_owned(),
     }
 }

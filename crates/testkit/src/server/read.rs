@@ -112,7 +112,7 @@ pub(crate) fn list(
     };
     let end = match limit {
         0 => pages.items.len(),
-        limit => pages.items.len().min(offset + limit),
+        limit => pages.items.len().min(offset.saturating_add(limit)),
     };
     let page = pages.items.get(offset..end).unwrap_or_default();
     let items: Vec<Value> = page.iter().map(|object| item(kind, view, object)).collect();
@@ -202,8 +202,8 @@ pub(crate) fn watch(
     };
     let lasts = query
         .get("timeoutSeconds")
-        .parse()
-        .map_or(WATCH, Duration::from_secs);
+        .parse::<u32>()
+        .map_or(WATCH, |seconds| Duration::from_secs(seconds.into()));
     let watch = Watch {
         server: server.clone(),
         kind: kind.clone(),

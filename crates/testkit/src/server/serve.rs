@@ -248,13 +248,16 @@ impl Server {
     /// A token of a service account: accepted from now on.
     fn token(&self, request: &ObjectRequest<'_>, body: &Bytes) -> Result<Said, Refusal> {
         let mut answer = read_body(body)?;
+        if !answer.is_object() {
+            return Err(Refusal::bad_request("the body is no TokenRequest"));
+        }
         let place = Place::new(&request.kind, &request.namespace, &request.name);
         let seconds = answer["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
         let (uid, number, expires) = self.with_state(|state| {
             let found = state.get(&place).ok_or_else(|| Refusal::absent(place.named()))?;
             let uid = found["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
             let now = (state.clock)().as_second();
-            let expires = jiff::Timestamp::from_second(now + seconds).unwrap_or_default();
+            let expires = jiff::Timestamp::from_second(now.saturating_add(seconds)).unwrap_or_default();
             Ok::<_, Refusal>((uid, state.number(), expires))
         })?;
         let token = format!("token-{uid}-{number}");

@@ -9,8 +9,9 @@ use crate::server::{
 use serde_json::{Value, json};
 
 impl Write<'_> {
-    /// What identifies an object must be what the path says.
+    /// What identifies an object must be what the path says; and it must be an object.
     pub(super) fn check_identity(&self, object: &Value) -> Result<(), Refusal> {
+        check_shape(object)?;
         let wrong = |field: &str, expected: &str| {
             let given = object.pointer(field).and_then(Value::as_str);
             given.is_some_and(|given| given != expected)
@@ -36,6 +37,31 @@ impl Write<'_> {
         }
         Ok(())
     }
+}
+
+/// What every object has the same.
+fn check_shape(object: &Value) -> Result<(), Refusal> {
+    let metadata = &object["metadata"];
+    let is_map = |value: &Value| value.is_null() || value.is_object();
+    let is_list = |value: &Value| value.is_null() || value.is_array();
+    let maps = [
+        metadata,
+        &metadata["labels"],
+        &metadata["annotations"],
+        &object["spec"],
+        &object["status"],
+    ];
+    let lists = [
+        &metadata["finalizers"],
+        &metadata["ownerReferences"],
+        &metadata["managedFields"],
+    ];
+    if object.is_object() && maps.into_iter().all(is_map) && lists.into_iter().all(is_list) {
+        return Ok(());
+    }
+    Err(Refusal::bad_request(
+        "the object cannot be read: a field that all objects have is of another type",
+    ))
 }
 
 impl State {
