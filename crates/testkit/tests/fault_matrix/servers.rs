@@ -5,6 +5,7 @@ use crate::{
 };
 use openmcp_testkit::{Ended, Job, PERSON, Process, Trouble, World, oracle};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 #[test]
 fn fault_3_an_api_server_that_restarts_is_waited_for() {
@@ -24,6 +25,36 @@ fn fault_3_an_api_server_that_restarts_is_waited_for() {
             assert!(oracle::deleted_children(&world, before).is_empty(), "{host}");
         }
     }
+}
+
+#[test]
+fn fault_3_in_a_long_outage_the_same_process_tries_rarely_and_at_irregular_times() {
+    let (world, mut process) = served(1);
+    let before = process.network().requests();
+    process.network().down(MCP);
+    assert_eq!(process.drive(seconds(600), |_| false), Ended::OutOfTime);
+    let sent = process.network().trace().split_off(before);
+    let mut tries = BTreeMap::<&str, Vec<f64>>::new();
+    for line in &sent {
+        let mut words = line.split_whitespace();
+        let at = words.next().unwrap_or_default().parse().unwrap();
+        if let Some(path) = words.find(|word| word.starts_with(MCP)) {
+            tries.entry(path).or_default().push(at);
+        }
+    }
+    assert!(tries.len() >= 3, "{tries:?}");
+    for (path, times) in tries {
+        assert!((10..=60).contains(&times.len()), "{path}: {times:?}");
+        let pauses: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let last = &pauses[pauses.len() - 8..];
+        let (least, most) = last.iter().fold((f64::MAX, 0.0_f64), |(least, most), it| {
+            (least.min(*it), most.max(*it))
+        });
+        // Of many that lost the same server no two come back together.
+        assert!(most <= 31.0 && most - least > 1.0, "{path}: {pauses:?}");
+    }
+    process.network().heal();
+    is_well(&world, &mut process, 1);
 }
 
 #[test]
