@@ -5,6 +5,7 @@ use crate::{
     solo::{Options, PROVIDER, Solo},
 };
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
@@ -15,7 +16,11 @@ use openmcp_e2e::{
     people::{self, SYSTEM},
     wait,
 };
-use openmcp_reconcile::{admin::Readiness, cluster::Connection};
+use openmcp_reconcile::{
+    Environment,
+    admin::Readiness,
+    cluster::{Connection, Tcp},
+};
 use serde_json::{Value, json};
 use service_provider_runtime::{Process, ServiceProvider};
 use std::{
@@ -117,13 +122,15 @@ impl Site {
 
     async fn process(&self, pod: &str, release: &str) -> Result<Process> {
         let kubeconfig = self.home.kubeconfig(PROVIDER)?.to_string();
+        let agent = format!("{NAME}/{release}");
+        // Of its own: whether a process may write depends on its Lease.
+        let surroundings = Environment::new(Tcp, Timestamp::now);
         Ok(Process {
             provider: NAME.to_owned(),
             namespace: SYSTEM.to_owned(),
             pod: pod.to_owned(),
             leader_elect: true,
-            platform: Connection::from_kubeconfig(kubeconfig.as_bytes(), &format!("{NAME}/{release}"))
-                .await?,
+            platform: Connection::within(&surroundings, kubeconfig.as_bytes(), &agent).await?,
             readiness: Readiness::default(),
         })
     }
