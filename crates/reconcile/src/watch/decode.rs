@@ -34,8 +34,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Decoded<K> {
     }
 }
 
-/// Reads an object, or its metadata, as a tree without managedFields: no store keeps them, and they are more than half of
-/// most objects.
+/// Reads an object, or its metadata, as a tree without managedFields, which no store keeps.
 #[derive(Clone, Copy)]
 enum Lean {
     Object,
