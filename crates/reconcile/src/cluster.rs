@@ -10,6 +10,7 @@ mod breaker;
 mod dial;
 mod fence;
 mod kubeconfig;
+mod pace;
 mod rails;
 mod retry_after;
 mod transport;

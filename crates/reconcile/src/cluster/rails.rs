@@ -2,6 +2,7 @@
 //! how long requests take.
 use super::{
     breaker::{Breaker, Fare},
+    pace::{self, Pace},
     turns::Turns,
 };
 use crate::{Lane, controller::lane, environment::chance, metrics, process};
@@ -17,9 +18,6 @@ use tokio::{
 
 /// Requests to one API server in flight at once, watches aside.
 const IN_FLIGHT: usize = 64;
-/// Of these, for bulk passes: a fan-out over a cluster that many share does not make an order's requests wait at its
-/// server.
-const IN_FLIGHT_BULK: usize = 16;
 
 /// Of one connection, whatever credentials it has.
 pub(super) struct Rails {
@@ -27,12 +25,47 @@ pub(super) struct Rails {
     start: Instant,
     breaker: Mutex<Breaker>,
     in_flight: Semaphore,
-    in_flight_bulk: Semaphore,
+    bulk: Bulk,
     turns: Option<Turns>,
 }
 
+/// Requests of bulk passes: a fan-out over a cluster that many share does not make an order's requests wait at its
+/// server.
+struct Bulk {
+    places: Semaphore,
+    /// With the number of places that there are, free or not.
+    pace: Mutex<(Pace, usize)>,
+}
+
+impl Bulk {
+    fn new() -> Self {
+        Self {
+            places: Semaphore::new(pace::LEAST),
+            pace: Mutex::new((Pace::default(), pace::LEAST)),
+        }
+    }
+
+    /// One was answered, and leaves its place: there may be one more from now on, or one less.
+    fn answered(&self, place: SemaphorePermit<'_>, took: Duration) {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pace, places) = &mut *pace;
+        pace.answered(took, self.places.available_permits() == 0);
+        if *places < pace.limit() {
+            *places += 1;
+            self.places.add_permits(1);
+        } else if *places > pace.limit() {
+            *places -= 1;
+            place.forget();
+        }
+    }
+}
+
 /// Held while a request is in flight.
-pub(super) type Permit<'a> = (Option<SemaphorePermit<'a>>, SemaphorePermit<'a>);
+pub(super) struct Permit<'a> {
+    since: Instant,
+    bulk: Option<SemaphorePermit<'a>>,
+    _place: Option<SemaphorePermit<'a>>,
+}
 
 /// A request was not sent, for the breaker is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +91,7 @@ impl Rails {
             start: Instant::now(),
             breaker: Mutex::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
-            in_flight_bulk: Semaphore::new(IN_FLIGHT_BULK),
+            bulk: Bulk::new(),
             turns,
         });
         metrics::cluster_fares(None, Some(Fare::Connecting));
@@ -87,13 +120,17 @@ impl Rails {
         }
         // The semaphores are never closed.
         let bulk = match lane() {
-            Lane::Bulk => self.in_flight_bulk.acquire().await.ok(),
+            Lane::Bulk => self.bulk.places.acquire().await.ok(),
             Lane::Urgent | Lane::Normal => None,
         };
-        let permit = self.in_flight.acquire().await.ok();
+        let place = self.in_flight.acquire().await.ok();
         let admitted = self.breaker().admit(self.start.elapsed());
         match admitted {
-            Ok(()) => Ok(permit.map(|permit| (bulk, permit))),
+            Ok(()) => Ok(Some(Permit {
+                since: Instant::now(),
+                bulk,
+                _place: place,
+            })),
             Err(again) => Err(Open {
                 server: self.server.clone(),
                 again,
@@ -114,8 +151,17 @@ impl Rails {
         self.breaker().fare()
     }
 
-    /// A request was answered, or not.
-    pub(super) fn note(&self, answered: bool) {
+    /// The request that the permit was for was answered, or not.
+    pub(super) fn note(&self, permit: Option<Permit<'_>>, answered: bool) {
+        if let Some(Permit {
+            since,
+            bulk: Some(place),
+            ..
+        }) = permit
+            && answered
+        {
+            self.bulk.answered(place, since.elapsed());
+        }
         let (before, after) = {
             let mut breaker = self.breaker();
             let before = breaker.fare();
@@ -154,9 +200,32 @@ mod tests {
     use futures::{FutureExt, future::join_all};
 
     #[tokio::test]
+    async fn the_places_of_bulk_work_follow_the_pace_of_the_server() {
+        let rails = Rails::new("https://server/".into(), None);
+        let places = || {
+            let (_, places) = *rails.bulk.pace.lock().unwrap();
+            assert_eq!(rails.bulk.places.available_permits(), places, "none is lost");
+            places
+        };
+        let answers = async |took: u64, rounds| {
+            for _ in 0..rounds {
+                let all = (0..places()).map(|_| in_lane(Lane::Bulk, rails.admit(false)));
+                for permit in join_all(all).await {
+                    let mut permit = permit.unwrap().unwrap();
+                    permit.since = Instant::now() - Duration::from_millis(took);
+                    rails.note(Some(permit), true);
+                }
+            }
+            places()
+        };
+        let (near, busy) = (answers(1_000, 200).await, answers(60_000, 200).await);
+        assert_eq!((near, busy), (pace::MOST, pace::LEAST));
+    }
+
+    #[tokio::test]
     async fn bulk_work_leaves_places_at_the_server_for_what_users_do() {
         let rails = Rails::new("https://server/".into(), None);
-        let places = (0..IN_FLIGHT_BULK).map(|_| in_lane(Lane::Bulk, rails.admit(false)));
+        let places = (0..pace::LEAST).map(|_| in_lane(Lane::Bulk, rails.admit(false)));
         let bulk = join_all(places).await;
         assert!(bulk.iter().all(Result::is_ok));
         assert!(in_lane(Lane::Bulk, rails.admit(false)).now_or_never().is_none());

@@ -168,13 +168,16 @@ impl Service<Request<Body>> for Swappable {
                 Err("this process does not write now: it does not lead, or only looks".into())
             });
         }
-        let (stack, rails) = (self.current.clone(), self.rails.clone());
+        let (stack, rails, gate) = (self.current.clone(), self.rails.clone(), self.gate.clone());
         Box::pin(async move {
             let free = asks_for(&request, "watch") || is_lease(request.uri().path());
-            let _permit = rails.admit(free).await?;
-            let stack = stack.load().0.clone();
+            let permit = rails.admit(free).await?;
+            let (stack, term) = (stack.load().0.clone(), gate.term());
             let answer = rails.exchange(free, stack.oneshot(request)).await;
-            rails.note(answer.is_ok());
+            // What the fence has cut says nothing of the server.
+            if answer.is_ok() || !gate.has_ended_since(term) {
+                rails.note(permit, answer.is_ok());
+            }
             answer
         })
     }

@@ -1,0 +1,111 @@
+//! How many bulk requests one API server gets at once: as many as it answers without letting them queue.
+//!
+//! The rule is that of TCP Vegas (Brakmo and Peterson, 1995). The fastest answer tells how long a request takes that waits
+//! for nobody; what another takes longer, it has waited, and `limit × (1 − fastest / took)` requests of ours are queueing.
+//! So a near server that is busy gets few, and who orders something meanwhile finds a short queue there; a
+//! far one that has time gets as many as its distance needs.
+//!
+//! Sans-IO: told how long each request took.
+use std::time::Duration;
+
+/// Always allowed: with fewer, one slow request would hold up all others.
+pub(super) const LEAST: usize = 4;
+/// Never exceeded.
+pub(super) const MOST: usize = 16;
+/// When more of ours queue at the server, it gets fewer.
+const QUEUED_MOST: f64 = 4.0;
+/// When less of ours do, it may get more.
+const QUEUED_LEAST: f64 = 2.0;
+
+/// The bound for one API server.
+#[derive(Debug)]
+pub(super) struct Pace {
+    limit: f64,
+    /// In seconds.
+    fastest: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            limit: LEAST as f64,
+            fastest: f64::INFINITY,
+        }
+    }
+}
+
+impl Pace {
+    /// How many may be in flight now: [`LEAST`] to [`MOST`].
+    pub(super) fn limit(&self) -> usize {
+        self.limit as usize
+    }
+
+    /// A request was answered after `took`; `full`: as many as may be were in flight.
+    pub(super) fn answered(&mut self, took: Duration, full: bool) {
+        let took = took.as_secs_f64().max(1e-6);
+        self.fastest = self.fastest.min(took);
+        let queued = self.limit * (1.0 - self.fastest / took);
+        if queued > QUEUED_MOST {
+            self.limit -= 1.0 / self.limit;
+        } else if queued < QUEUED_LEAST && full {
+            self.limit += 1.0 / self.limit;
+        }
+        self.limit = self.limit.clamp(LEAST as f64, MOST as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server at a distance, which works on so many requests at once; the others queue.
+    fn settled(distance: f64, work: f64, at_once: f64) -> usize {
+        let mut pace = Pace::default();
+        for _ in 0..20_000 {
+            let queue = (pace.limit() as f64 / at_once).max(1.0);
+            pace.answered(Duration::from_secs_f64(distance + work * queue), true);
+        }
+        pace.limit()
+    }
+
+    #[test]
+    fn a_near_server_that_works_on_two_at_a_time_gets_few() {
+        assert!(
+            settled(0.000_5, 0.004, 2.0) <= 6,
+            "{}",
+            settled(0.000_5, 0.004, 2.0)
+        );
+    }
+
+    #[test]
+    fn a_far_server_gets_as_many_as_its_distance_needs() {
+        assert_eq!(settled(0.1, 0.004, 8.0), MOST);
+    }
+
+    #[test]
+    fn a_server_that_slows_down_gets_fewer_and_never_less_than_the_least() {
+        let mut pace = Pace::default();
+        let mut after = |took, count| {
+            (0..count).for_each(|_| pace.answered(Duration::from_millis(took), true));
+            pace.limit()
+        };
+        assert_eq!(after(5, 1000), MOST);
+        assert_eq!(after(50, 200), LEAST);
+        assert_eq!(after(5, 1000), MOST, "and more when it has time again");
+    }
+
+    #[test]
+    fn a_bound_that_nobody_reaches_does_not_grow() {
+        let mut pace = Pace::default();
+        (0..1000).for_each(|_| pace.answered(Duration::from_millis(5), false));
+        assert_eq!(pace.limit(), LEAST);
+    }
+
+    #[test]
+    fn an_answer_in_no_time_is_no_division_by_zero() {
+        let mut pace = Pace::default();
+        pace.answered(Duration::ZERO, true);
+        pace.answered(Duration::from_secs(1), true);
+        assert!((LEAST..=MOST).contains(&pace.limit()));
+    }
+}
