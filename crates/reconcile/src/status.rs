@@ -90,8 +90,9 @@ pub fn merge_conditions(
 }
 
 /// Writes `desired` (the whole `status` that `manager` owns) to the status subresource by a forced server-side
-/// apply, if it differs from `live` (the current `status`). Returns whether a request was sent. A 404 is not an
-/// error: the object is gone. One of the same name with another UID is not written to: that is a conflict.
+/// apply, if it differs from `live` (the current `status`). Returns the object as it was written; `None` where nothing
+/// was. A 404 is not an error: the object is gone. One of the same name with another UID is not written to: that is a
+/// conflict.
 ///
 /// Where several managers share a status, pass as `live` only the fields that are this manager's. Nulls and empty
 /// objects and lists count as absent.
@@ -101,7 +102,7 @@ pub async fn apply_status<K>(
     live: &Value,
     desired: &impl Serialize,
     manager: &str,
-) -> Result<bool, Fault>
+) -> Result<Option<K>, Fault>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -114,7 +115,7 @@ where
         serde_json::to_value(desired).map_err(|error| Fault::bug(format!("{}: {error}", doing())))?;
     let desired = without_nulls(&desired).unwrap_or_else(|| json!({}));
     if essence(&desired) == essence(live) {
-        return Ok(false);
+        return Ok(None);
     }
     let mut metadata = json!({"name": name});
     if let Some(namespace) = object.namespace() {
@@ -128,8 +129,8 @@ where
     });
     let params = PatchParams::apply(manager).force();
     match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
-        Ok(_written) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(Fault::api(doing(), &error)),
     }
 }

@@ -206,10 +206,11 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Packed<K> {
         inflated.unwrap_or_else(|| read::<K>(&[]))
     }
 
-    pub(crate) fn resource_version(&self) -> Option<String> {
+    /// As [`version`] of the object.
+    pub(crate) fn version(&self) -> Option<u64> {
         match self.unpack() {
-            Ok(object) => object.meta().resource_version.clone(),
-            Err(unreadable) => unreadable.metadata.resource_version,
+            Ok(object) => version(object.meta()),
+            Err(unreadable) => version(&unreadable.metadata),
         }
     }
 
@@ -233,6 +234,11 @@ fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(json: &[u8]) -> Result
 
 fn text(field: &Option<String>) -> &str {
     field.as_deref().unwrap_or_default()
+}
+
+/// The resourceVersion: a decimal number that grows with each write.
+pub(crate) fn version(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_deref()?.parse().ok()
 }
 
 /// A hash of what a user or the platform says by an object: its generation, its annotations, that it is to go.

@@ -6,7 +6,7 @@ mod rows;
 
 use crate::{
     access::{Identities, Reached, says_the_same},
-    archive::{Archive, Unread},
+    archive::{Archive, Unread, version},
     external::Ledger,
     measures,
 };
@@ -220,7 +220,7 @@ fn catch_up(written: &mut Written, shown: &Inventory, gone: bool) {
     let slot = (shown.namespace().unwrap_or_default(), shown.name_any());
     let passed = match written.get(&slot) {
         Some(Last::Wrote(own)) if gone => shown.uid() == own.uid(),
-        Some(Last::Wrote(own)) => version(shown) >= version(own),
+        Some(Last::Wrote(own)) => version(&shown.metadata) >= version(&own.metadata),
         Some(Last::Removed(uid)) => gone && shown.uid() == *uid,
         Some(Last::Unknown) | None => false,
     };
@@ -229,14 +229,10 @@ fn catch_up(written: &mut Written, shown: &Inventory, gone: bool) {
     }
 }
 
-fn version(inventory: &Inventory) -> Option<u64> {
-    inventory.resource_version()?.parse().ok()
-}
-
 /// What was read or written last. Resource versions are decimal numbers that grow.
 fn newer(own: Arc<Inventory>, seen: Option<Arc<Inventory>>) -> Arc<Inventory> {
     match seen {
-        Some(seen) if version(&seen) > version(&own) => seen,
+        Some(seen) if version(&seen.metadata) > version(&own.metadata) => seen,
         _ => own,
     }
 }

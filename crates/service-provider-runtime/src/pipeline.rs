@@ -228,15 +228,20 @@ impl<P: ServiceProvider> Pipeline<P> {
         let world = &*self.0;
         let generation = object.meta().generation.unwrap_or_default();
         let after = status::status(verdict, before, generation, world.environment.now());
-        if after == *before {
-            return Ok(());
-        }
-        let live = serde_json::to_value(before).unwrap_or_default();
+        // What may have arrived without an answer is written over, whatever it was.
+        let live = match world.statuses.is_unknown(key) {
+            true => serde_json::Value::Null,
+            false if after == *before => return Ok(()),
+            false => serde_json::to_value(before).unwrap_or_default(),
+        };
         let api = self.in_namespace_of::<K>(key);
-        let written = apply_status(&api, object, &live, &after, world.names.provider).await?;
-        if written {
-            self.tell(object, before, &after);
-            world.statuses.wrote(key, object.meta(), after);
+        let so_far = world.statuses.begin(key);
+        match apply_status(&api, object, &live, &after, world.names.provider).await? {
+            Some(written) => {
+                self.tell(object, before, &after);
+                world.statuses.wrote(key, written.meta(), after);
+            }
+            None => world.statuses.spared(key, so_far),
         }
         Ok(())
     }

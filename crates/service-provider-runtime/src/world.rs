@@ -1,7 +1,7 @@
 //! What every step of a reconcile works with: names, watches, connections, the engine.
 use crate::{
     access::{Owner, Requests},
-    archive::{Archive, Packed},
+    archive::{self, Archive, Packed},
     contained::Contained,
     dependents::Dependents,
     external::{self, Calls, Looks},
@@ -61,12 +61,23 @@ impl Names {
 }
 
 /// The statuses that were written and that the watch has not shown yet: what comes next is compared with them, so
-/// that nothing is written, said or timed twice.
+/// that nothing is written, said or timed twice, and nothing is taken for said that is not there any more.
 #[derive(Default)]
-pub(crate) struct Statuses(Mutex<HashMap<Key, (Option<String>, ServiceStatus)>>);
+pub(crate) struct Statuses(Mutex<HashMap<Key, Last>>);
+
+/// The last own write.
+pub(crate) enum Last {
+    Wrote {
+        /// The version that it made.
+        version: Option<u64>,
+        status: ServiceStatus,
+    },
+    /// It may have arrived or not.
+    Unknown,
+}
 
 impl Statuses {
-    fn written(&self) -> MutexGuard<'_, HashMap<Key, (Option<String>, ServiceStatus)>> {
+    fn last(&self) -> MutexGuard<'_, HashMap<Key, Last>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,34 +86,50 @@ impl Statuses {
         self.newer(key, object.meta(), object.status().cloned().unwrap_or_default())
     }
 
-    /// `shown`, unless another status was written over it.
+    /// `shown`, unless another status was written since.
     pub(crate) fn newer(&self, key: &Key, of: &ObjectMeta, shown: ServiceStatus) -> ServiceStatus {
-        match self.written().get(key) {
-            Some((seen, written)) if *seen == of.resource_version => written.clone(),
+        match self.last().get(key) {
+            Some(Last::Wrote { version, status }) if archive::version(of) < *version => status.clone(),
             _ => shown,
         }
     }
 
-    /// A status was written over an object as it was seen.
-    pub(crate) fn wrote(&self, key: &Key, object: &ObjectMeta, status: ServiceStatus) {
-        self.written()
-            .insert(key.clone(), (object.resource_version.clone(), status));
+    /// A status is about to be written. Returns what was the last write so far.
+    pub(crate) fn begin(&self, key: &Key) -> Option<Last> {
+        self.last().insert(key.clone(), Last::Unknown)
     }
 
-    /// The watch has shown a newer version: what was written over an older one is not needed any more.
+    /// It need not be written, or there is nothing to write to.
+    pub(crate) fn spared(&self, key: &Key, so_far: Option<Last>) {
+        match so_far {
+            Some(last) => self.last().insert(key.clone(), last),
+            None => self.last().remove(key),
+        };
+    }
+
+    /// Whether it is not known what the last write came to.
+    pub(crate) fn is_unknown(&self, key: &Key) -> bool {
+        matches!(self.last().get(key), Some(Last::Unknown))
+    }
+
+    /// A status was written, and made this version of the object.
+    pub(crate) fn wrote(&self, key: &Key, object: &ObjectMeta, status: ServiceStatus) {
+        let version = archive::version(object);
+        self.last().insert(key.clone(), Last::Wrote { version, status });
+    }
+
+    /// The watch has shown the object: what was written before is not needed any more.
     pub(crate) fn seen<K: ServiceApi>(&self, key: &Key, object: &Packed<K>) {
-        let mut written = self.written();
-        if !written.contains_key(key) {
-            return;
-        }
-        let version = object.resource_version();
-        if written.get(key).is_some_and(|(over, _)| *over != version) {
-            written.remove(key);
+        let mut last = self.last();
+        if let Some(Last::Wrote { version, .. }) = last.get(key)
+            && object.version() >= *version
+        {
+            last.remove(key);
         }
     }
 
     fn forget(&self, key: &Key) {
-        self.written().remove(key);
+        self.last().remove(key);
     }
 }
 
@@ -203,5 +230,47 @@ impl<P: ServiceProvider> World<P> {
         self.statuses.forget(key);
         self.looks.forget(key);
         self.handle.forget(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(number: u64) -> ObjectMeta {
+        ObjectMeta {
+            resource_version: Some(number.to_string()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn phase(phase: &str) -> ServiceStatus {
+        ServiceStatus {
+            phase: phase.to_owned(),
+            ..ServiceStatus::default()
+        }
+    }
+
+    #[test]
+    fn what_was_written_counts_until_the_watch_has_shown_it_and_not_only_something_newer_than_before() {
+        let (statuses, key) = (Statuses::default(), Key::new("X", "a", "x"));
+        statuses.wrote(&key, &version(12), phase("Ready"));
+        // The finalizer was set at 11, before: the watch shows that first.
+        for (shown, said) in [(10, "Ready"), (11, "Ready"), (12, "Shown"), (13, "Shown")] {
+            let known = statuses.newer(&key, &version(shown), phase("Shown"));
+            assert_eq!(known.phase, said, "at {shown}");
+        }
+    }
+
+    #[test]
+    fn a_write_that_was_cut_off_is_unknown_until_another_one_is_answered() {
+        let (statuses, key) = (Statuses::default(), Key::new("X", "a", "x"));
+        assert!(statuses.begin(&key).is_none());
+        assert!(statuses.is_unknown(&key));
+        statuses.wrote(&key, &version(12), phase("Ready"));
+        assert!(!statuses.is_unknown(&key));
+        let so_far = statuses.begin(&key);
+        statuses.spared(&key, so_far);
+        assert_eq!(statuses.newer(&key, &version(11), phase("Shown")).phase, "Ready");
     }
 }

@@ -33,21 +33,24 @@ async fn a_status_is_written_once_and_an_object_that_is_gone_is_no_error() -> Re
         .create(&PostParams::default(), &serde_json::from_value(new)?)
         .await?;
     let status = json!({"nominatedNodeName": "n", "message": null});
-    assert!(apply_status(&pods, &pod, &json!({}), &status, MANAGER).await?);
+    let written = apply_status(&pods, &pod, &json!({}), &status, MANAGER).await?;
     let live = pods.get("x").await?;
+    assert_eq!(written.unwrap().resource_version(), live.resource_version());
     assert_eq!(
         live.status.as_ref().unwrap().nominated_node_name.as_deref(),
         Some("n")
     );
     let owned = json!({"nominatedNodeName": "n"});
-    assert!(!apply_status(&pods, &live, &owned, &status, MANAGER).await?);
+    let spared = apply_status(&pods, &live, &owned, &status, MANAGER).await?;
+    assert!(spared.is_none());
     assert_eq!(pods.get("x").await?.resource_version(), live.resource_version());
     pods.delete("x", &DeleteParams::default().grace_period(0)).await?;
     until("the pod is gone", async || {
         pods.get_opt("x").await.unwrap().is_none()
     })
     .await;
-    assert!(!apply_status(&pods, &live, &json!({}), &status, MANAGER).await?);
+    let gone = apply_status(&pods, &live, &json!({}), &status, MANAGER).await?;
+    assert!(gone.is_none());
     place.leave().await
 }
 
