@@ -83,6 +83,10 @@ impl<S: Stream<Item = Result<Bytes, BoxError>> + Unpin + Send> Relay<S> {
                     return Some(event);
                 }
                 Some(WatchTrouble::Reordered) if self.held.is_empty() => self.held.push(event),
+                Some(WatchTrouble::Late(time)) => {
+                    tokio::time::sleep(time).await;
+                    return Some(event);
+                }
                 _ => return Some(event),
             }
         }

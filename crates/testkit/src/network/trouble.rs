@@ -49,6 +49,8 @@ pub enum WatchTrouble {
     Doubled,
     /// Two events at a time come in the other order.
     Reordered,
+    /// Each event takes this time, one after the other.
+    Late(Duration),
 }
 
 /// The server's own refusal.

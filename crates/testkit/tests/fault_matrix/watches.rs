@@ -1,9 +1,9 @@
 //! Watches that close, stall, and lose or mix up what they carry.
 use crate::{
-    common::{is_ready, order, seconds},
-    stage::{HOSTS, MCP, greeting, is_well, served, text},
+    common::{is_ready, live, order, seconds, simulation},
+    stage::{HOSTS, LIMIT, MCP, QUIET, greeting, is_well, platform, served, text},
 };
-use openmcp_testkit::{Ended, WatchTrouble, World};
+use openmcp_testkit::{Ended, Job, WatchTrouble, World};
 use serde_json::json;
 
 #[test]
@@ -65,4 +65,24 @@ fn fault_7_missed_doubled_and_reordered_events_lead_to_the_same_end() {
         }
         is_well(&world, &mut process, 3);
     }
+}
+
+#[test]
+fn fault_7_what_was_said_stays_said_while_a_late_watch_shows_older_versions() {
+    let world = platform();
+    let mut process = simulation().start(&world, Job::Run);
+    process.drive(seconds(5), |_| false);
+    let late = WatchTrouble::Late(seconds(5));
+    process.network().trouble_watches("onboarding", late);
+    order(&world, 1);
+    assert_eq!(process.drive(seconds(60), is_ready), Ended::Reached);
+    let said = live(&world)["status"].clone();
+    // The watch has shown the finalizer by then, and not yet the status.
+    process.drive(seconds(7), |_| false);
+    world.server(MCP).delete(&greeting(0)).unwrap();
+    assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+    assert_eq!(text(&world, 0), "hello");
+    assert_eq!(live(&world)["status"], said, "nothing is said, or timed, twice");
+    process.network().heal();
+    is_well(&world, &mut process, 1);
 }
