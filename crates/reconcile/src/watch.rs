@@ -9,7 +9,7 @@ mod store;
 pub use decode::Broken;
 pub use store::{Place, Store, Undecodable};
 
-use crate::{Fault, environment::chance, metrics::WatchMetrics, process};
+use crate::{Fault, metrics::WatchMetrics, process};
 use decode::Decoded;
 use futures::StreamExt;
 use kube::{Api, Resource, runtime::watcher};
@@ -234,8 +234,10 @@ where
                         }
                     }
                     Err(error) => {
-                        let failures = failures.again(tokio::time::Instant::now());
-                        tokio::time::sleep(self.failed(&error, failures)).await;
+                        let nth = failures.again(tokio::time::Instant::now());
+                        let wait = failures.pause();
+                        self.failed(&error, nth, wait);
+                        tokio::time::sleep(wait).await;
                         if needs_new_list(&error) {
                             break;
                         }
@@ -363,12 +365,8 @@ where
         }
     }
 
-    /// Reports a failure. Returns how long to wait: full jitter, 200 ms doubling up to 30 s.
-    fn failed(&mut self, error: &watcher::Error, failures: u32) -> Duration {
-        let cap = Duration::from_millis(200)
-            .saturating_mul(1 << failures.min(10))
-            .min(Duration::from_secs(30));
-        let wait = cap.mul_f64(chance());
+    /// Reports a failure.
+    fn failed(&mut self, error: &watcher::Error, failures: u32, wait: Duration) {
         let text = self.words(error);
         self.metrics.restarted();
         if self.store.set_trouble(Some(text.clone())) {
@@ -388,7 +386,6 @@ where
                 "a watch failed: {text}"
             );
         }
-        wait
     }
 }
 

@@ -37,8 +37,6 @@ use tokio::{sync::watch as signal, time::Instant};
 
 /// Pages are read one after the other, and each is decoded whole: few of them, and none that is big.
 const PAGE: u32 = 500;
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// A server that only blinks is not worth a word.
 const LASTING: Duration = Duration::from_secs(2);
 /// Between two lists of a watch that works: the net under it. What only such a list finds is counted, and should be
@@ -270,20 +268,16 @@ struct Outage {
 }
 
 impl Outage {
-    /// Notes a failure. Returns how long to wait at most, and once in an outage that lasts true: whoever relies on this
-    /// watch is blind by then, and should say so.
-    fn goes_on(&mut self, now: Instant) -> (Duration, bool) {
-        let failures = self.failures.again(now);
-        if failures == 1 {
+    /// Notes a failure. Returns true once in an outage that lasts: whoever relies on this watch is blind by then, and
+    /// should say so.
+    fn lasts(&mut self, now: Instant) -> bool {
+        if self.failures.again(now) == 1 {
             (self.began, self.told) = (Some(now), false);
         }
         let lasts = self
             .began
             .is_some_and(|began| now.duration_since(began) >= LASTING);
-        let pause = FIRST_BACKOFF
-            .saturating_mul(1 << (failures - 1).min(10))
-            .min(LAST_BACKOFF);
-        (pause, lasts && !std::mem::replace(&mut self.told, true))
+        lasts && !std::mem::replace(&mut self.told, true)
     }
 }
 
@@ -326,12 +320,11 @@ async fn follow_stream(
                 tracing::warn!(connection = id.connection, "{failure}");
                 let woken = watch.state().fail(failure);
                 woken.iter().for_each(|key| (shared.wake)(key, Lane::Normal));
-                let (pause, lasts) = outage.goes_on(Instant::now());
-                if lasts {
+                if outage.lasts(Instant::now()) {
                     let blind = watch.state().followers();
                     blind.iter().for_each(|key| (shared.wake)(key, Lane::Normal));
                 }
-                tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * chance())).await;
+                tokio::time::sleep(outage.failures.pause()).await;
                 if needs_new_list(&error) {
                     return;
                 }
@@ -388,7 +381,7 @@ mod tests {
     #[test]
     fn an_outage_that_lasts_is_told_once_and_the_next_one_again() {
         let (mut outage, start) = (Outage::default(), Instant::now());
-        let mut fails_after = |time| outage.goes_on(start + time).1;
+        let mut fails_after = |time| outage.lasts(start + time);
         assert!(!fails_after(Duration::ZERO), "it may be a blink");
         assert!(!fails_after(LASTING / 2));
         assert!(fails_after(LASTING));
@@ -396,19 +389,5 @@ mod tests {
         let later = LASTING * 2 + Duration::from_secs(90);
         assert!(!fails_after(later));
         assert!(fails_after(later + LASTING));
-    }
-
-    #[test]
-    fn pauses_grow_in_an_outage_and_are_short_again_in_the_next() {
-        let (mut outage, mut now) = (Outage::default(), Instant::now());
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            let (pause, _) = outage.goes_on(now);
-            pauses.push(pause.as_millis());
-            now += pause;
-        }
-        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
-        // It recovers, and nothing happens on the cluster.
-        assert_eq!(outage.goes_on(now + Duration::from_secs(600)).0, FIRST_BACKOFF);
     }
 }

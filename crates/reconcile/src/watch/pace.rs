@@ -2,6 +2,7 @@
 //!
 //! kube's watcher opens the next watch by itself when one ends without an error, and never pauses: its errors are the
 //! only thing that a back-off outside of the stream sees.
+use crate::environment::chance;
 use http::Request;
 use kube::{Client, client::Body};
 use std::{
@@ -12,6 +13,13 @@ use tokio::time::Instant;
 
 /// No try of an outage is later than this after the one before: the longest pause, and a request without an answer.
 const OVER: Duration = Duration::from_secs(90);
+const BASE: Duration = Duration::from_millis(200);
+const MAX: Duration = Duration::from_secs(30);
+
+/// [`BASE`], doubled so often, and no more than [`MAX`].
+fn doubled(times: u32) -> Duration {
+    BASE.saturating_mul(1 << times.min(10)).min(MAX)
+}
 
 /// Failures of one watch, one after the other. A watch that recovers without an event does not show that: only time
 /// tells the next outage from this one.
@@ -32,6 +40,15 @@ impl Failures {
         self.count
     }
 
+    /// How long to wait before the next try: full jitter, so that of many that lost one server no two come back together.
+    pub(crate) fn pause(&self) -> Duration {
+        self.longest().mul_f64(chance())
+    }
+
+    fn longest(&self) -> Duration {
+        doubled(self.count)
+    }
+
     /// The watch works.
     pub(crate) fn over(&mut self) {
         *self = Self::default();
@@ -40,8 +57,6 @@ impl Failures {
 
 /// A watch that ended sooner after its start did not serve.
 const TOO_SHORT: Duration = Duration::from_secs(5);
-const BASE: Duration = Duration::from_millis(200);
-const MAX: Duration = Duration::from_secs(30);
 
 /// The watches of one stream, one after the other.
 #[derive(Debug, Default)]
@@ -63,10 +78,7 @@ impl Pace {
         }
         match self.short {
             0 | 1 => Duration::ZERO,
-            short => BASE
-                .saturating_mul(1 << (short - 1).min(10))
-                .min(MAX)
-                .mul_f64(jitter),
+            short => doubled(short - 1).mul_f64(jitter),
         }
     }
 }
@@ -86,7 +98,7 @@ pub(crate) fn paced(client: Client) -> Client {
             {
                 return client.send(request).await;
             }
-            let pause = lock().pause(Instant::now(), crate::environment::chance());
+            let pause = lock().pause(Instant::now(), chance());
             tokio::time::sleep(pause).await;
             let answer: http::Response<Body> = client.send(request).await?;
             if answer.status().is_success() {
@@ -112,6 +124,22 @@ mod tests {
         failures.again(later);
         failures.over();
         assert_eq!(failures.again(later), 1, "an event shows it at once");
+    }
+
+    #[test]
+    fn pauses_grow_in_an_outage_and_are_short_again_in_the_next() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        let mut longest = Vec::new();
+        for _ in 0..9 {
+            failures.again(now);
+            assert!(failures.pause() <= failures.longest());
+            longest.push(failures.longest().as_millis());
+            now += failures.longest();
+        }
+        assert_eq!(longest, [400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]);
+        // It recovers, and nothing happens on the cluster.
+        failures.again(now + Duration::from_secs(600));
+        assert_eq!(failures.longest().as_millis(), 400);
     }
 
     #[test]
