@@ -32,4 +32,4 @@ pub use preview::Preview;
 pub use remove::{Removal, TearDown, is_abandoned};
 pub use report::{Failure, Report};
 pub use wanted::{Adoption, Mode, Recipe, Wanted, Wave};
-pub use watch::{Children, Cluster, Lease, Scope};
+pub use watch::{Children, Cluster, Lease, Scope, Unfollowed};

@@ -153,6 +153,24 @@ impl Inventories {
             })
     }
 
+    /// Shows all Inventories as they are stored. An error: not all of them could be seen.
+    pub(crate) async fn each(&self, mut look: impl FnMut(&Inventory)) -> Result<(), Fault> {
+        let mut places = self.seen.places();
+        places.extend(self.written().keys().cloned());
+        places.sort_unstable();
+        places.dedup();
+        for (nth, (namespace, name)) in places.iter().enumerate() {
+            if let Some(inventory) = self.load(namespace, name).await? {
+                look(&inventory);
+            }
+            // There may be ten thousand of them, and each is inflated.
+            if nth % 50 == 49 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
     /// A record of one owner, to be read and written.
     pub(crate) fn record(
         &self,

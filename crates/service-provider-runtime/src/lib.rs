@@ -86,6 +86,7 @@ mod setup;
 mod singles;
 mod status;
 mod stop;
+mod unrecorded;
 mod values;
 mod versions;
 mod world;

@@ -11,6 +11,7 @@ use crate::{
     pipeline::{Pipeline, operation},
     provider::ServiceProvider,
     singles::Singles,
+    unrecorded,
     world::{Names, Presence, Statuses, World},
 };
 use kube::{Api, Resource, runtime::watcher};
@@ -124,7 +125,10 @@ pub(crate) async fn serve<P: ServiceProvider>((controller, world): &Warm<P>, shu
         kind = world.names.kind,
         "serving"
     );
-    controller.run(Arc::new(Pipeline(world.clone())), shutdown).await;
+    tokio::select! {
+        () = controller.run(Arc::new(Pipeline(world.clone())), shutdown) => {}
+        never = unrecorded::look_out(world) => match never {},
+    }
 }
 
 /// Waits until nothing is left of a [`serve`] that was dropped.

@@ -108,6 +108,7 @@ impl Owners {
         let nth = self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Cluster {
             client: connection.client(),
+            name: "test/platform".into(),
             identity: format!("platform by way {nth}"),
             connection: nth,
         })

@@ -1,6 +1,7 @@
 //! Whose an object is: what is not ours is neither changed nor removed.
-use crate::rig::{OWNER, PROVIDER, Rig};
+use crate::rig::{OWNER, PATIENCE, PROVIDER, Rig};
 use anyhow::Result;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     ResourceExt,
     api::{DeleteParams, PostParams},
@@ -8,8 +9,10 @@ use kube::{
 use openmcp_reconcile::{
     children::Adoption,
     inventory::{Entry, Store},
+    metrics,
 };
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_foreign_object_of_the_same_name_is_left_as_it_is_until_it_goes() -> Result<()> {
@@ -53,6 +56,51 @@ async fn a_crash_before_the_uid_was_written_makes_no_second_object() -> Result<(
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert_eq!(rig.entries()[0].uid.as_ref(), Some(&uid));
     assert_eq!(rig.uid("x").await?, uid);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_bears_our_label_and_is_in_no_inventory_is_told_once_counted_and_left_alone() -> Result<()> {
+    let rig = Rig::new("unrecorded").await?;
+    let wanted = ["x", "y"].map(|name| rig.wanted(rig.config_map(name, json!({"a": "1"}))));
+    rig.settle(&wanted).await?;
+    // Of two copies one says that it belongs to what a controller looks after.
+    let mut copy = rig.wanted(rig.config_map("copy", json!({"a": "1"}))).object;
+    let copied: ConfigMap = serde_json::from_value(copy.clone())?;
+    let before = rig.config_maps().create(&PostParams::default(), &copied).await?;
+    copy["metadata"]["name"] = json!("derived");
+    copy["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": rig.uid("x").await?, "controller": true}]);
+    let derived = serde_json::from_value(copy)?;
+    rig.config_maps().create(&PostParams::default(), &derived).await?;
+    let expected = [format!(
+        "ConfigMap {}/copy on cluster test/platform",
+        rig.namespace
+    )];
+    assert_eq!(rig.unrecorded().await?, expected);
+    let counted = |count| {
+        let line = format!("sp_unrecorded_objects{{kind=\"ConfigMap\"}} {count}");
+        metrics::encode().is_ok_and(|text| text.contains(&line))
+    };
+    assert!(counted(1));
+    for _ in 0..3 {
+        assert!(rig.unfollowed().await.is_empty(), "told already");
+    }
+
+    // A process that has seen nothing yet, and in which nobody wants y for now.
+    let rig = rig.restarted();
+    while !rig.pass(&wanted[..1], true).await?.reading.is_empty() {
+        rig.woken(PATIENCE).await?;
+    }
+    assert_eq!(rig.unrecorded().await?, expected);
+    let live = rig.config_maps().get("copy").await?;
+    assert_eq!(live.resource_version(), before.resource_version());
+    rig.config_maps().delete("copy", &DeleteParams::default()).await?;
+    let deadline = Instant::now() + PATIENCE;
+    while !counted(0) && Instant::now() < deadline {
+        rig.unfollowed().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(counted(0));
     Ok(())
 }
 

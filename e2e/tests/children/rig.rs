@@ -1,5 +1,5 @@
 //! An owner of children, and what is done to them.
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -13,7 +13,7 @@ use openmcp_e2e::{
 use openmcp_reconcile::{
     Fault, Key,
     apply::Mark,
-    children::{Children, Cluster, Convergence, Engine, Report, TearDown, Wanted},
+    children::{Children, Cluster, Convergence, Engine, Report, TearDown, Unfollowed, Wanted},
     digest::Digester,
     inventory::{Entry, Id, Inventory},
 };
@@ -95,6 +95,7 @@ impl Rig {
     fn clusters(&self) -> BTreeMap<String, Cluster> {
         let cluster = |connection| Cluster {
             client: self.client.clone(),
+            name: "test/platform".into(),
             identity: "platform".to_owned(),
             connection,
         };
@@ -163,6 +164,36 @@ impl Rig {
             }
             self.woken(deadline.saturating_duration_since(Instant::now()))
                 .await?;
+        }
+    }
+
+    pub(crate) async fn unfollowed(&self) -> Vec<Unfollowed> {
+        self.engine.children().unfollowed().await
+    }
+
+    /// Looks until something is found that nobody follows, as the runtime does now and then. What is recorded is in order.
+    /// Returns what is not.
+    pub(crate) async fn unrecorded(&self) -> Result<Vec<String>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.unfollowed().await;
+            if found.is_empty() {
+                ensure!(Instant::now() < deadline, "all is followed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            let uids: Vec<_> = self.entries().into_iter().filter_map(|entry| entry.uid).collect();
+            let judged: Vec<_> = found
+                .into_iter()
+                .map(|it| {
+                    let recorded = uids.iter().any(|uid| uid == it.uid());
+                    (it, recorded)
+                })
+                .collect();
+            let unrecorded = judged.iter().filter(|(_, recorded)| !recorded);
+            let names = unrecorded.map(|(it, _)| it.to_string()).collect();
+            self.engine.children().looked_up(judged);
+            return Ok(names);
         }
     }
 

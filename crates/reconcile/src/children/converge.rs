@@ -105,6 +105,11 @@ impl Engine {
         &self.kinds
     }
 
+    /// The watches.
+    pub fn children(&self) -> &Children {
+        &self.children
+    }
+
     /// The label that all children bear, by which watches select them.
     pub(super) fn selected(&self) -> &str {
         self.children.label()

@@ -12,6 +12,7 @@ use prometheus_client::{
     },
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -42,6 +43,7 @@ struct Counters {
     thrash: Gauge,
     drift: Family<OfDrift, Counter>,
     missed: Family<OfKind, Counter>,
+    unrecorded: Family<OfKind, Gauge>,
     applied: Counter,
     noop: Counter,
 }
@@ -52,6 +54,7 @@ static COUNTERS: LazyLock<Counters> = LazyLock::new(|| {
         thrash: Gauge::default(),
         drift: Family::default(),
         missed: Family::default(),
+        unrecorded: Family::default(),
         applied: Counter::default(),
         noop: Counter::default(),
     };
@@ -71,6 +74,11 @@ static COUNTERS: LazyLock<Counters> = LazyLock::new(|| {
             "sp_drift_missed",
             "Differences that a list found although the watch had passed them: should stay 0",
             counters.missed.clone(),
+        );
+        registry.register(
+            "sp_unrecorded_objects",
+            "Objects that bear our label and are in no inventory: they are left alone, the log names them",
+            counters.unrecorded.clone(),
         );
         registry.register(
             "sp_applied_objects",
@@ -113,6 +121,21 @@ fn drift(drift: &Drift, repaired: bool) {
 pub(super) fn missed(kind: &str, count: u64) {
     let kind = kind.to_owned();
     COUNTERS.missed.get_or_create(&OfKind { kind }).inc_by(count);
+}
+
+/// What is known to be in no inventory, by kind.
+pub(super) fn unrecorded(counts: BTreeMap<String, usize>) {
+    // Kinds that are not watched any more are not counted any more.
+    COUNTERS.unrecorded.clear();
+    for (kind, count) in counts {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        COUNTERS.unrecorded.get_or_create(&OfKind { kind }).set(count);
+    }
+}
+
+pub(super) fn one_more_unrecorded(kind: &str) {
+    let kind = kind.to_owned();
+    COUNTERS.unrecorded.get_or_create(&OfKind { kind }).inc();
 }
 
 /// A pass is over.

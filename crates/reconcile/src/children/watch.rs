@@ -8,6 +8,9 @@
 //! Owns the tasks; what they know is in [`state`]. A DELETED event only wakes: removing a label produces one while the
 //! object lives.
 mod state;
+mod unfollowed;
+
+pub use unfollowed::Unfollowed;
 
 use super::{
     counters,
@@ -48,6 +51,8 @@ const AUDIT: Duration = Duration::from_secs(6 * 3600);
 pub struct Cluster {
     /// Over this connection.
     pub client: kube::Client,
+    /// How people call it: namespace and name of its object.
+    pub name: Arc<str>,
     /// The identity of its API server.
     pub identity: String,
     /// Tells connections apart: a watch lives as long as the connection that it was started on. Swapped
@@ -89,6 +94,7 @@ struct Shared {
 
 struct Watch {
     id: WatchId,
+    cluster: Cluster,
     state: Mutex<State>,
     /// How many leases there are; the watch ends when there has been none for the linger.
     leases: signal::Sender<usize>,
@@ -146,10 +152,11 @@ impl Children {
         let watch = watches.entry(id.clone()).or_insert_with(|| {
             let watch = Arc::new(Watch {
                 id,
+                cluster: cluster.clone(),
                 state: Mutex::default(),
                 leases: signal::Sender::new(0),
             });
-            tokio::spawn(run(self.0.clone(), cluster.client.clone(), watch.clone()));
+            tokio::spawn(run(self.0.clone(), watch.clone()));
             watch
         });
         watch.leases.send_modify(|count| *count += 1);
@@ -228,8 +235,9 @@ impl Drop for Lease {
 }
 
 /// The task of one watch.
-async fn run(shared: Arc<Shared>, client: kube::Client, watch: Arc<Watch>) {
-    let api: Api<Body> = Api::all_with(paced(client), &watch.id.kind.resource);
+async fn run(shared: Arc<Shared>, watch: Arc<Watch>) {
+    let client = paced(watch.cluster.client.clone());
+    let api: Api<Body> = Api::all_with(client, &watch.id.kind.resource);
     let mut leases = watch.leases.subscribe();
     let metrics = WatchMetrics::new(&watch.id.kind.resource.kind);
     let mut outage = Outage::default();
@@ -317,7 +325,11 @@ async fn follow_stream(
             Err(error) => {
                 metrics.restarted();
                 let failure = format!("cannot watch {}: {}", id.kind.resource.plural, chain(&error));
-                tracing::warn!(connection = id.connection, "{failure}");
+                tracing::warn!(
+                    cluster = &*watch.cluster.name,
+                    connection = id.connection,
+                    "{failure}"
+                );
                 let woken = watch.state().fail(failure);
                 woken.iter().for_each(|key| (shared.wake)(key, Lane::Normal));
                 if outage.lasts(Instant::now()) {
@@ -368,6 +380,7 @@ mod tests {
         let kind = Kinds::default().resolve(&client, "", "v1", "ConfigMap").await;
         let cluster = Cluster {
             client,
+            name: "a/b".into(),
             identity: String::new(),
             connection: 1,
         };

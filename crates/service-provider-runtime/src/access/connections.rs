@@ -167,6 +167,7 @@ impl Connections {
         }
         let cluster = Cluster {
             client: open.connection.client(),
+            name: format!("{}/{}", of.namespace, of.name).into(),
             identity: open.identity.clone(),
             connection: open.id,
         };

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/log.rs"]
+mod log;
 
 mod act;
 mod play;

@@ -2,6 +2,8 @@
 //!
 //! There may be a hundred thousand children in a process, so each of them is small, and the name of its place is not
 //! stored at all.
+mod unfollowed;
+
 use super::super::observe::{Body, Child};
 use crate::{Key, digest::Digester};
 use kube::{Resource, runtime::watcher::Event};
@@ -10,6 +12,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
+use unfollowed::Lookup;
 
 /// A namespace and a name, as 128 bits that nobody outside this process can foresee. They are only ever compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +43,8 @@ struct Slot {
     followers: Followers,
     /// The list that showed it last.
     list: u32,
+    /// Of a child that nobody follows: whose it is.
+    lookup: Lookup,
 }
 
 /// Nearly always one.
@@ -137,12 +142,14 @@ impl State {
         let place = self.place(namespace, name);
         let slot = self.slots.entry(place).or_default();
         let new = slot.followers.add(key);
+        slot.lookup = Lookup::default();
         (slot.child.clone(), new.then_some(place))
     }
 
     pub(super) fn unfollow(&mut self, at: Place, key: &Key) {
         if let Some(slot) = self.slots.get_mut(&at) {
             slot.followers.remove(key);
+            slot.lookup = Lookup::default();
             self.tidy(at);
         }
     }
@@ -229,6 +236,7 @@ impl State {
         }
         let (arrived, news) = (held.is_none(), held.is_none_or(|held| !held.same_as(&child)));
         if listed {
+            slot.lookup.listed();
             self.missed += u64::from(self.synced && news && child.version() <= self.newest);
         } else {
             self.newest = self.newest.max(child.version());
@@ -243,6 +251,7 @@ impl State {
     fn forget(&mut self, at: Place) -> Vec<Arc<Key>> {
         if let Some(slot) = self.slots.get_mut(&at) {
             slot.child = None;
+            slot.lookup = Lookup::default();
         }
         let keys = self.whom(at, true);
         self.tidy(at);
@@ -284,24 +293,24 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    struct Subject {
-        state: State,
-        key: Arc<Key>,
+    pub(super) struct Subject {
+        pub(super) state: State,
+        pub(super) key: Arc<Key>,
     }
 
     impl Subject {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             Self {
                 state: State::default(),
                 key: Arc::new(Key::new("X", "a", "x")),
             }
         }
-        fn take(&mut self, event: Event<Body>) -> usize {
+        pub(super) fn take(&mut self, event: Event<Body>) -> usize {
             self.state
                 .take(&Digester::new("m", "k"), "ConfigMap", event)
                 .len()
         }
-        fn list(&mut self, bodies: &[Body]) -> usize {
+        pub(super) fn list(&mut self, bodies: &[Body]) -> usize {
             self.take(Event::Init);
             let woken: usize = bodies
                 .iter()
@@ -309,12 +318,12 @@ mod tests {
                 .sum();
             woken + self.take(Event::InitDone)
         }
-        fn follow(&mut self, name: &str) -> Option<Child> {
+        pub(super) fn follow(&mut self, name: &str) -> Option<Child> {
             self.state.follow("a", name, &self.key).0
         }
     }
 
-    fn body(name: &str, version: u64, value: &str) -> Body {
+    pub(super) fn body(name: &str, version: u64, value: &str) -> Body {
         let text = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": value}, "metadata": {
             "namespace": "a", "name": name, "uid": "6a2bd2c5-3b8e-4a54-a1d8-60b2b7a7e0c1",
             "resourceVersion": version.to_string(),
