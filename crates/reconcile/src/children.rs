@@ -7,6 +7,7 @@
 mod converge;
 mod counters;
 mod damper;
+mod defined;
 mod drift;
 mod exact;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod kstatus;
 mod observe;
 mod plan;
 mod preview;
+mod prune;
 mod remove;
 mod report;
 mod step;
@@ -24,12 +26,13 @@ pub(crate) mod wanted;
 mod watch;
 
 pub use converge::{Convergence, Engine, Maker};
+pub use defined::{Others, Ours};
 pub use drift::Drift;
 pub use kinds::{Kind, Kinds};
 pub use kstatus::Health;
 pub use observe::{Address, Child, RENEW_ANNOTATION};
 pub use preview::Preview;
-pub use remove::{Removal, TearDown, is_abandoned};
+pub use remove::{Removal, TearDown};
 pub use report::{Failure, Report};
 pub use wanted::{Adoption, Mode, Recipe, Wanted, Wave};
 pub use watch::{Children, Cluster, Lease, Scope, Unfollowed};

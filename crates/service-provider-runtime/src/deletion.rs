@@ -217,12 +217,9 @@ impl<P: ServiceProvider> Scene<'_, P> {
             let Some(cluster) = self.clusters.get(&entry.id.cluster) else {
                 continue;
             };
-            if let Some(reached) = self
-                .reached
-                .get(&entry.id.cluster)
-                .filter(|_| domain::is_definition(entry))
-            {
-                done.extend(domain::strip(reached, self.mark, entry, now).await?);
+            if domain::is_definition(entry) {
+                let others = self.world.engine.strip_others_of(cluster, self.mark, entry, now);
+                done.extend(others.await?);
             }
             done.extend(
                 self.world

@@ -257,6 +257,10 @@ impl<P: ServiceProvider> Pipeline<P> {
             let reason = if warning { "Stalled" } else { "Reconciled" };
             self.0.note(object, warning, reason, "Reconcile", note);
         }
+        if let Some(note) = status::kept(before, after) {
+            self.0
+                .note(object, true, status::DOMAIN_OBJECTS_EXIST, "Prune", note);
+        }
     }
 }
 

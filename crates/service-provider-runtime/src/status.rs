@@ -12,7 +12,8 @@
 //! | paused | as before, or False | False | as before | False | False | as before |
 //! | being deleted | False | False | Unknown | True, False if stuck | False, True if stuck | Terminating |
 //!
-//! `Healthy` is Unknown where nothing was observed.
+//! `Healthy` is Unknown where nothing was observed. What is not wanted any more and has to stay, for objects of the tenant
+//! would go with it, keeps no service from being Ready: `Synced` is True and bears the reason `DomainObjectsExist`.
 use crate::{
     pipeline::Applied,
     provider::ServiceStatus,
@@ -31,6 +32,8 @@ const SYNCED: &str = "Synced";
 const HEALTHY: &str = "Healthy";
 const PROGRESSING: &str = "Progressing";
 const STALLED: &str = "Stalled";
+/// Of a deletion that waits for objects of the tenant, and of Synced where a definition does.
+pub(crate) const DOMAIN_OBJECTS_EXIST: &str = "DomainObjectsExist";
 
 /// What a pass came to.
 pub(crate) enum Verdict<'a> {
@@ -55,6 +58,8 @@ struct Row {
     message: String,
     /// Of Healthy, where it differs.
     health: String,
+    /// What stays although it is not wanted any more.
+    kept: String,
 }
 
 impl Row {
@@ -68,6 +73,7 @@ impl Row {
             reason: stop.reason().to_owned(),
             message: stop.message().to_owned(),
             health: "not observed".to_owned(),
+            kept: String::new(),
         }
     }
 
@@ -102,6 +108,7 @@ impl Row {
                 reason,
                 message,
                 health,
+                kept: String::new(),
             };
         }
         if let Some(wait) = applied.waiting.first() {
@@ -117,6 +124,7 @@ impl Row {
                 reason,
                 message,
                 health,
+                kept: String::new(),
             };
         }
         let failed = matches!(applied.health, Health::Failed(_));
@@ -140,6 +148,7 @@ impl Row {
             reason: reason.to_owned(),
             message,
             health,
+            kept: applied.kept.join("; "),
         }
     }
 
@@ -157,10 +166,12 @@ impl Row {
                 ("", "")
             }
         };
-        let synced = if self.synced {
-            ("", "everything that is wanted is applied")
-        } else {
-            cause(true)
+        let applied = "everything that is wanted is applied";
+        let kept = format!("{applied}; {}", self.kept);
+        let synced = match (self.synced, self.kept.as_str()) {
+            (true, "") => ("", applied),
+            (true, _) => (DOMAIN_OBJECTS_EXIST, kept.as_str()),
+            (false, _) => cause(true),
         };
         let (progressing, stalled) = (cause(self.progressing), cause(self.stalled));
         vec![
@@ -225,6 +236,7 @@ fn paused(by: &str, live: &ServiceStatus, generation: i64, now: Timestamp) -> Se
         reason: "Paused".to_owned(),
         message: format!("{by}: nothing is applied or repaired until the annotation is removed"),
         health: "not observed".to_owned(),
+        kept: String::new(),
     };
     let known = |type_: &str| live.conditions.iter().find(|it| it.type_ == type_).cloned();
     let conditions = merge_conditions(&live.conditions, &row.conditions(), generation, now)
@@ -257,136 +269,15 @@ pub(crate) fn transition(before: &ServiceStatus, after: &ServiceStatus) -> Optio
     Some((stalled, new.reason, new.message))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::desired::Wait;
-    use openmcp_reconcile::Fault;
-
-    fn applied() -> Applied {
-        Applied {
-            health: Health::Ready,
-            reading: Vec::new(),
-            missing: Vec::new(),
-            complete: true,
-            waiting: Vec::new(),
-            failures: Vec::new(),
-            wake: None,
-        }
-    }
-
-    fn shown(verdict: &Verdict<'_>) -> String {
-        let status = status(verdict, &ServiceStatus::default(), 3, Timestamp::UNIX_EPOCH);
-        let conditions = status
-            .conditions
-            .iter()
-            .map(|it| format!("{}={}", it.type_, it.status));
-        let reason = &status.conditions[0].reason;
-        format!(
-            "{} {reason} {}",
-            status.phase,
-            conditions.collect::<Vec<_>>().join(" ")
-        )
-    }
-
-    #[test]
-    fn healthy_objects_make_a_ready_service() {
-        assert_eq!(
-            shown(&Verdict::Applied(&applied())),
-            "Ready ReconcileSuccess Ready=True Synced=True Healthy=True Progressing=False Stalled=False"
-        );
-    }
-
-    #[test]
-    fn objects_on_their_way_are_synced_but_not_healthy() {
-        let health = Health::Progressing("Deployment x: 0 of 1 pods are available".into());
-        let applied = Applied { health, ..applied() };
-        assert_eq!(
-            shown(&Verdict::Applied(&applied)),
-            "Progressing Reconciling Ready=False Synced=True Healthy=False Progressing=True Stalled=False"
-        );
-    }
-
-    #[test]
-    fn what_is_missing_forbids_ready_whatever_the_provider_says() {
-        let missing = vec!["2 more objects are made when these are ready".to_owned()];
-        let applied = Applied {
-            complete: false,
-            missing,
-            ..applied()
-        };
-        assert_eq!(
-            shown(&Verdict::Applied(&applied)),
-            "Progressing Reconciling Ready=False Synced=False Healthy=True Progressing=True Stalled=False"
-        );
-    }
-
-    #[test]
-    fn a_wait_forbids_ready() {
-        let waiting = vec![Wait {
-            on: "ConfigMap x".into(),
-            why: "it does not exist".into(),
-        }];
-        let applied = Applied { waiting, ..applied() };
-        assert_eq!(
-            shown(&Verdict::Applied(&applied)),
-            "Progressing WaitingForInput Ready=False Synced=False Healthy=True Progressing=True Stalled=False"
-        );
-    }
-
-    #[test]
-    fn wrong_input_is_stalled_and_a_passing_failure_is_not() {
-        let invalid = Stop::Fault(Fault::invalid("UnknownVersion", "no version 9"));
-        assert_eq!(
-            shown(&Verdict::Stopped(&invalid)),
-            "Progressing UnknownVersion Ready=False Synced=False Healthy=Unknown Progressing=False Stalled=True"
-        );
-        let passing = Stop::Fault(Fault::retry("Conflict", "changed"));
-        assert_eq!(
-            shown(&Verdict::Stopped(&passing)),
-            "Progressing Conflict Ready=False Synced=False Healthy=Unknown Progressing=True Stalled=False"
-        );
-    }
-
-    #[test]
-    fn a_blocked_deletion_is_terminating_and_stalled() {
-        let stop = Stop::stuck("DomainObjectsExist", "a: delete it");
-        assert_eq!(
-            shown(&Verdict::Terminating(&stop)),
-            "Terminating DomainObjectsExist Ready=False Synced=False Healthy=Unknown Progressing=False Stalled=True"
-        );
-    }
-
-    #[test]
-    fn what_is_paused_from_its_first_moment_on_has_every_condition() {
-        assert_eq!(
-            shown(&Verdict::Paused("by annotation")),
-            "Progressing Paused Ready=False Synced=False Healthy=Unknown Progressing=False Stalled=False"
-        );
-    }
-
-    #[test]
-    fn a_pause_keeps_what_is_known() {
-        let ready = status(
-            &Verdict::Applied(&applied()),
-            &ServiceStatus::default(),
-            3,
-            Timestamp::UNIX_EPOCH,
-        );
-        let paused = status(
-            &Verdict::Paused("by annotation"),
-            &ready,
-            4,
-            Timestamp::UNIX_EPOCH,
-        );
-        assert_eq!((paused.phase.as_str(), paused.observed_generation), ("Ready", 3));
-        assert!(transition(&ready, &paused).is_none());
-        let holds = |type_: &str| {
-            let found = paused.conditions.iter().find(|it| it.type_ == type_);
-            found.map(|it| it.status.clone())
-        };
-        let kept = [READY, SYNCED, HEALTHY, PROGRESSING, STALLED].map(holds);
-        let expected = ["True", "False", "True", "False", "False"];
-        assert_eq!(kept, expected.map(|status| Some(status.to_owned())));
-    }
+/// What has to stay since now although it is not wanted any more, in words.
+pub(crate) fn kept(before: &ServiceStatus, after: &ServiceStatus) -> Option<String> {
+    let kept = |status: &ServiceStatus| {
+        let of = |it: &&Condition| it.type_ == SYNCED && it.status == "True";
+        let synced = status.conditions.iter().find(of)?;
+        (synced.reason == DOMAIN_OBJECTS_EXIST).then(|| synced.message.clone())
+    };
+    kept(after).filter(|_| kept(before).is_none())
 }
+
+#[cfg(test)]
+mod tests;

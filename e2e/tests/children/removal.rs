@@ -88,6 +88,73 @@ async fn the_end_of_what_is_pruned_wakes_although_its_kind_is_wanted_on_another_
 }
 
 #[tokio::test]
+async fn a_definition_with_objects_of_others_stays_until_they_are_gone_and_with_it_what_comes_after()
+-> Result<()> {
+    let rig = Rig::new("defined").await?;
+    let group = format!("{}.test", rig.namespace);
+    let name = format!("things.{group}");
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": name}, "spec": {"group": group, "scope": "Namespaced",
+            "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    let thing = |name: &str| {
+        let metadata = json!({"name": name, "namespace": rig.namespace});
+        json!({"apiVersion": format!("{group}/v1"), "kind": "Thing", "metadata": metadata})
+    };
+    let map = rig.wanted(rig.config_map("x", json!({"a": "1"})));
+    let all = [
+        rig.wanted(definition),
+        map.clone(),
+        rig.wanted(rig.config_map("y", json!({"a": "1"}))),
+        rig.wanted(thing("ours")),
+    ];
+    let end = Instant::now() + PATIENCE;
+    rig.settle(&all).await?;
+    while rig.entries().iter().any(|entry| entry.uid.is_none()) {
+        ensure!(Instant::now() < end, "not made: {:?}", rig.entries());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        rig.settle(&all).await?;
+    }
+    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&group, "v1", "Thing"), "things");
+    let things = Api::<DynamicObject>::namespaced_with(rig.client.clone(), &rig.namespace, &kind);
+    let theirs: DynamicObject = serde_json::from_value(thing("theirs"))?;
+    things.create(&PostParams::default(), &theirs).await?;
+
+    let left = [map];
+    let report = rig.settle(&left).await?;
+    ensure!(report.complete && report.kept.len() == 1, "{report:?}");
+    let place = format!("{name} is not wanted any more");
+    let blocker = format!("Thing {}/theirs", rig.namespace);
+    ensure!(
+        report.kept[0].contains(&place) && report.kept[0].ends_with(&blocker),
+        "{report:?}"
+    );
+    ensure!(things.get_opt("ours").await?.is_none(), "ours is still there");
+    ensure!(
+        rig.config_maps().get_opt("y").await?.is_some(),
+        "it may serve theirs"
+    );
+    // What it was woken by before, and by its own doing.
+    while rig.woken(Duration::from_millis(500)).await.is_ok() {
+        rig.pass(&left, false).await?;
+    }
+    let saves = rig.saves();
+    ensure!(rig.pass(&left, false).await?.kept == report.kept && rig.saves() == saves);
+
+    things.delete("theirs", &DeleteParams::default()).await?;
+    let end = Instant::now() + PATIENCE;
+    while rig.entries().len() > 1 {
+        rig.woken(end.saturating_duration_since(Instant::now())).await?;
+        rig.settle(&left).await?;
+    }
+    let definitions = Api::<Definition>::all(rig.client.clone());
+    ensure!(definitions.get_opt(&name).await?.is_none(), "it is still there");
+    ensure!(rig.config_maps().get_opt("y").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_made_in_a_version_that_is_not_served_any_more_is_removed() -> Result<()> {
     let rig = Rig::new("old-version").await?;
     let group = format!("{}.test", rig.namespace);

@@ -5,7 +5,6 @@ use super::{
     kinds::{Kind, Kinds},
     observe::Child,
     plan::{self, Action, Candidate},
-    remove::TearDown,
     report::Report,
     step::{Standing, Step, take_in},
     told::Told,
@@ -17,7 +16,7 @@ use crate::{
     apply::Mark,
     digest::{Digest, Digester},
     fault::Class,
-    inventory::{Entry, Id, Inventory, Store},
+    inventory::{Entry, Inventory, Store},
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -26,14 +25,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 use tokio::time::Instant;
 
 /// Applies of one reconcile in flight at once.
 pub(super) const CONCURRENCY: usize = 8;
-/// What left the watch before its end is looked at again after this.
-const UNWATCHED: Duration = Duration::from_secs(5);
 
 /// Makes objects whose content is not in what is wanted (a token): see [`Wanted::recipe`].
 pub trait Maker: Send + Sync {
@@ -186,8 +182,10 @@ impl Engine {
         let prunes = plan::prunes(&candidates, inventory.entries());
         if report.complete && !order.waiting && !prunes.is_empty() {
             self.prune(&order, prunes, inventory, &mut report).await?;
-            // Nobody may come by again to do it.
-            self.shares(&scene, inventory);
+            // Nobody may come by again to do it. What has to stay is watched.
+            if report.kept.is_empty() {
+                self.shares(&scene, inventory);
+            }
         }
         counters::pass(&report, start.elapsed());
         Ok(report)
@@ -377,32 +375,6 @@ impl Engine {
         }
         report.wake_for_renewals(scene.order.now);
         complete
-    }
-
-    async fn prune<S: Store>(
-        &self,
-        order: &Convergence<'_>,
-        groups: Vec<Vec<Id>>,
-        inventory: &mut Inventory<'_, S>,
-        report: &mut Report,
-    ) -> Result<(), Fault> {
-        let TearDown {
-            waiting,
-            foreign,
-            unwatched,
-        } = self
-            .tear_down(order.key, order.clusters, order.mark, groups, inventory)
-            .await?;
-        inventory.flush().await?;
-        report.complete &= waiting.is_empty();
-        report
-            .missing
-            .extend(waiting.into_iter().map(|waiting| format!("removing {waiting}")));
-        report.foreign = foreign;
-        if unwatched {
-            report.wake_in(UNWATCHED);
-        }
-        Ok(())
     }
 }
 

@@ -19,7 +19,10 @@ use crate::{
     inventory::{Entry, Id},
 };
 use jiff::Timestamp;
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+};
 
 /// What is to be done about one wanted object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,21 +54,24 @@ pub(super) fn intents(candidates: &[Candidate<'_>], recorded: &BTreeMap<Id, Entr
         .collect()
 }
 
-/// What is recorded and no longer wanted, in groups: the last wave first.
+/// What is recorded and no longer wanted, in groups: custom resources first, then definitions, while what serves their
+/// objects is still there; then the last wave first.
 pub(super) fn prunes(candidates: &[Candidate<'_>], recorded: &BTreeMap<Id, Entry>) -> Vec<Vec<Id>> {
     let wanted: HashSet<&Id> = candidates.iter().map(|candidate| &candidate.id).collect();
-    let stale = |wave: Wave| {
-        let stale = recorded
-            .values()
-            .filter(|entry| entry.wave == wave && !wanted.contains(&entry.id));
-        stale.map(|entry| entry.id.clone()).collect::<Vec<_>>()
-    };
-    Wave::ALL
-        .into_iter()
-        .rev()
-        .map(stale)
-        .filter(|group| !group.is_empty())
-        .collect()
+    let mut groups: BTreeMap<_, Vec<Id>> = BTreeMap::new();
+    for entry in recorded.values().filter(|entry| !wanted.contains(&entry.id)) {
+        let rank = match entry.wave {
+            _ if entry.id.is_definition() => 1,
+            Wave::Custom => 0,
+            _ => 2,
+        };
+        let of = if rank == 1 { Wave::Foundation } else { entry.wave };
+        groups
+            .entry((rank, Reverse(of)))
+            .or_default()
+            .push(entry.id.clone());
+    }
+    groups.into_values().collect()
 }
 
 fn intent(candidate: &Candidate<'_>) -> Entry {
@@ -226,40 +232,42 @@ mod tests {
     }
 
     #[test]
-    fn prunes_come_in_the_opposite_order_of_waves() {
-        let entry = |name: &str, wave| {
-            let id = Id {
-                name: name.into(),
-                ..wanted(Mode::Enforce).id(None)
-            };
-            (
-                id.clone(),
-                Entry {
-                    id,
-                    wave,
-                    ..intent(&Candidate {
-                        id: wanted(Mode::Enforce).id(None),
-                        wanted: &wanted(Mode::Enforce),
-                        live: None,
-                    })
-                },
-            )
-        };
-        let recorded = BTreeMap::from([
-            entry("a", Wave::Config),
-            entry("ns", Wave::Foundation),
-            entry("pod", Wave::Workload),
-        ]);
+    fn prunes_come_in_the_opposite_order_of_waves_and_definitions_before_what_serves_their_objects() {
         let kept = wanted(Mode::Enforce);
         let kept = [Candidate {
             id: kept.id(None),
             wanted: &kept,
             live: None,
         }];
+        let entry = |name: &str, wave, definition: bool| {
+            let mut id = Id {
+                name: name.into(),
+                ..kept[0].id.clone()
+            };
+            if definition {
+                id.group = "apiextensions.k8s.io".into();
+                id.kind = "CustomResourceDefinition".into();
+            }
+            let entry = Entry {
+                id: id.clone(),
+                wave,
+                ..intent(&kept[0])
+            };
+            (id, entry)
+        };
+        let recorded = BTreeMap::from([
+            entry("a", Wave::Config, false),
+            entry("b", Wave::Config, false),
+            entry("ns", Wave::Foundation, false),
+            entry("gadgets", Wave::Foundation, true),
+            entry("pod", Wave::Workload, false),
+            entry("gadget", Wave::Custom, false),
+        ]);
         let groups: Vec<Vec<String>> = prunes(&kept, &recorded)
             .into_iter()
             .map(|group| group.into_iter().map(|id| id.name).collect())
             .collect();
-        assert_eq!(groups, [["pod"], ["ns"]]);
+        let expected = ["gadget", "gadgets", "pod", "b", "ns"].map(|name| vec![name.to_owned()]);
+        assert_eq!(groups, expected);
     }
 }

@@ -78,18 +78,23 @@ impl Engine {
                 action: told,
             });
         }
-        let stale = plan::prunes(&candidates, inventory.entries())
-            .into_iter()
-            .flatten();
-        previews.extend(stale.map(|id| Preview {
-            recorded: inventory.entries().get(&id).and_then(|entry| entry.uid.clone()),
-            live: None,
-            action: match order.waiting {
-                true => "remove, when nothing is waited for".to_owned(),
-                false => "remove: it is not desired any more".to_owned(),
-            },
-            id,
-        }));
+        let mut next = match order.waiting {
+            true => "remove, when nothing is waited for".to_owned(),
+            false => "remove: it is not desired any more".to_owned(),
+        };
+        for group in plan::prunes(&candidates, inventory.entries()) {
+            let kept = self.kept(order, &group, inventory.entries()).await;
+            let kept = kept.map_err(|failure| failure.fault)?;
+            if !kept.is_empty() {
+                next = format!("keep: {}", kept.join("; "));
+            }
+            previews.extend(group.into_iter().map(|id| Preview {
+                recorded: inventory.entries().get(&id).and_then(|entry| entry.uid.clone()),
+                live: None,
+                action: next.clone(),
+                id,
+            }));
+        }
         Ok(Some(previews))
     }
 }

@@ -228,7 +228,7 @@ const COLLECTOR_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// Whether nobody is expected to take a finalizer off an object that is being deleted since then. Force does not know
 /// who is dead; but the garbage collector of a cluster is at work as a rule, and what depends on the object would
 /// outlive it, or go although it was to stay.
-pub fn is_abandoned(finalizer: &str, deleted: Option<Timestamp>, now: Timestamp) -> bool {
+pub(super) fn is_abandoned(finalizer: &str, deleted: Option<Timestamp>, now: Timestamp) -> bool {
     match finalizer {
         CLEANUP => false,
         finalizer if COLLECTOR.contains(&finalizer) => {

@@ -30,8 +30,10 @@ pub struct Report {
     pub reading: Vec<String>,
     /// What is not there yet, or not gone yet, in words: "Namespace x is being deleted and made again after".
     pub missing: Vec<String>,
-    /// Everything is as it is wanted, ready or not, and what is not wanted is gone.
+    /// Everything is as it is wanted, ready or not, and what is not wanted is gone, or [kept](Self::kept).
     pub complete: bool,
+    /// What is not wanted any more and has to stay for the time being, in words; the owner is woken when that changes.
+    pub kept: Vec<String>,
     /// Left alone in a prune, for they are not ours any more.
     pub foreign: Vec<Id>,
     /// When time itself makes work: a renewal, a damped repair.

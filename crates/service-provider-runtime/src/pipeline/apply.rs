@@ -33,6 +33,8 @@ pub(crate) struct Applied {
     pub(crate) missing: Vec<String>,
     /// Every object is as it is wanted.
     pub(crate) complete: bool,
+    /// What is not wanted any more and has to stay for the time being, in words.
+    pub(crate) kept: Vec<String>,
     pub(crate) waiting: Vec<Wait>,
     pub(crate) failures: Vec<Fault>,
     /// When time itself makes work.
@@ -141,6 +143,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     let externals = externals(world, owner.key, object, &record, &desired, &report).await;
     Ok(Applied {
         reading: report.reading,
+        kept: report.kept,
         complete: report.complete && externals.missing.is_empty() && externals.failures.is_empty(),
         missing: [report.missing, externals.missing].concat(),
         health,
@@ -208,7 +211,8 @@ async fn externals<P: ServiceProvider>(
     let uid = object.uid().unwrap_or_default();
     let scene = world.externals(key, &uid, record);
     let mut out = external::ensure(&scene, &desired.externals).await;
-    if out.failures.is_empty() && report.complete && desired.waiting.is_empty() {
+    let removed = report.complete && report.kept.is_empty();
+    if out.failures.is_empty() && removed && desired.waiting.is_empty() {
         external::prune(&scene, &desired.externals, &mut out).await;
     }
     for (reason, note) in &out.told {

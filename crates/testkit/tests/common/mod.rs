@@ -34,12 +34,16 @@ pub(crate) struct GreeterSpec {
     version = "v1alpha1",
     kind = "ProviderConfig"
 )]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ProviderConfigSpec {
     /// What is said.
     pub greeting: String,
     /// A ConfigMap with the second stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
+    /// The service does not bring its definition any more.
+    #[serde(default)]
+    pub without_gadgets: bool,
 }
 
 impl service_provider_runtime::ProviderConfig for ProviderConfig {}
@@ -64,7 +68,9 @@ impl ServiceProvider for Provider {
         }
         let mut desired = Desired::new();
         desired.mcp(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "greetings"}}))?;
-        desired.mcp(gadgets())?;
+        if !config.without_gadgets {
+            desired.mcp(gadgets())?;
+        }
         for number in 0..cx.object().spec.count {
             desired.mcp(greeting(&format!("greeting-{number}"), &config.greeting))?;
         }
@@ -143,6 +149,13 @@ pub(crate) fn config(greeting: &str) -> Value {
 pub(crate) fn staged(greeting: &str) -> Value {
     let mut config = config(greeting);
     config["spec"]["stage"] = json!("stage");
+    config
+}
+
+/// One of a service that does not bring its definition any more.
+pub(crate) fn without_gadgets(greeting: &str) -> Value {
+    let mut config = config(greeting);
+    config["spec"]["withoutGadgets"] = json!(true);
     config
 }
 
