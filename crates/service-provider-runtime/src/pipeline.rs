@@ -60,11 +60,8 @@ impl<P: ServiceProvider> Pipeline<P> {
         }
         match self.bring_up(key, object, stored).await {
             // After a start, nothing is known yet: what was said before stays said.
-            Ok(applied) if !applied.reading.is_empty() => {
-                tracing::debug!(%key, "reading {}", applied.reading.join(", "));
-                Ok(Outcome::Settled)
-            }
-            Ok(applied) => {
+            Ok(None) => Ok(Outcome::Settled),
+            Ok(Some(applied)) => {
                 for why in world.requests.outdated(&Owner::new(key)) {
                     world.note(&**object, true, Unreadable::REASON, "Read", why);
                 }
@@ -90,7 +87,7 @@ impl<P: ServiceProvider> Pipeline<P> {
         key: &Key,
         object: &Arc<P::Api>,
         stored: Option<Arc<Inventory>>,
-    ) -> Result<Applied, Stop> {
+    ) -> Result<Option<Applied>, Stop> {
         let world = &self.0;
         let owner = Owner::new(key);
         let stored = self.finish_former(&owner, object, stored).await?;

@@ -27,8 +27,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 #[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) health: Health,
-    /// What is still being read: nothing was compared yet, and the object is woken when it can be.
-    pub(crate) reading: Vec<String>,
     /// What is not there yet, or not gone yet, in words.
     pub(crate) missing: Vec<String>,
     /// Every object is as it is wanted.
@@ -63,7 +61,8 @@ pub(crate) fn mark(owner_uid: &str) -> Mark {
 }
 
 /// Brings the objects of one service object to what is desired. While one of its clusters does not answer, what was made
-/// on the others is repaired; nothing is made anew, for what it builds on may be missing, and nothing is removed.
+/// on the others is repaired; nothing is made anew, for what it builds on may be missing, and nothing is removed. `None`: what
+/// is live is still being listed, so that nothing was compared; the object is woken when it can be.
 pub(super) async fn apply<P: ServiceProvider>(
     world: &Arc<World<P>>,
     owner: &Owner<'_>,
@@ -71,7 +70,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     mut desired: Desired,
     sites: Vec<Site>,
     stored: Option<Arc<openmcp_api::Inventory>>,
-) -> Result<Applied, Stop> {
+) -> Result<Option<Applied>, Stop> {
     let unanswered = unanswered(&sites)?;
     let uid = object.uid().unwrap_or_default();
     let mark = mark(&uid);
@@ -132,6 +131,10 @@ pub(super) async fn apply<P: ServiceProvider>(
         now,
     };
     let report = world.engine.converge(order, &mut inventory, &tokens).await?;
+    if !report.reading.is_empty() {
+        tracing::debug!(key = %owner.key, "listing {}", report.reading.join(", "));
+        return Ok(None);
+    }
     tell(world, owner.key, object, &report);
     let health = health(world, owner.key, &report).await;
     drop(inventory);
@@ -141,8 +144,7 @@ pub(super) async fn apply<P: ServiceProvider>(
     };
     // Nothing of them can be in the way of what is repaired on clusters.
     let externals = externals(world, owner.key, object, &record, &desired, &report).await;
-    Ok(Applied {
-        reading: report.reading,
+    Ok(Some(Applied {
         kept: report.kept,
         complete: report.complete && externals.missing.is_empty() && externals.failures.is_empty(),
         missing: [report.missing, externals.missing].concat(),
@@ -157,7 +159,7 @@ pub(super) async fn apply<P: ServiceProvider>(
             .chain(desired.lost.into_iter().map(values::lost))
             .collect(),
         wake: [report.wake, externals.wake, made].into_iter().flatten().min(),
-    })
+    }))
 }
 
 /// The clusters that do not answer, as what is waited for. Where none does, there is nothing to do.
@@ -205,7 +207,7 @@ async fn externals<P: ServiceProvider>(
     let recorded = record
         .stored()
         .is_some_and(|stored| !stored.spec.externals.is_empty());
-    if (desired.externals.is_empty() && !recorded) || !report.reading.is_empty() {
+    if desired.externals.is_empty() && !recorded {
         return Ensured::default();
     }
     let uid = object.uid().unwrap_or_default();

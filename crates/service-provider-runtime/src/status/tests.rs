@@ -5,7 +5,6 @@ use openmcp_reconcile::Fault;
 fn applied() -> Applied {
     Applied {
         health: Health::Ready,
-        reading: Vec::new(),
         missing: Vec::new(),
         complete: true,
         kept: Vec::new(),
