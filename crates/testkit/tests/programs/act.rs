@@ -140,11 +140,13 @@ fn trouble(random: &mut StdRng) -> Trouble {
 }
 
 fn watch_trouble(random: &mut StdRng) -> WatchTrouble {
-    match random.random_range(0..5) {
+    match random.random_range(0..7) {
         0 => WatchTrouble::NoBookmarks,
         1 => WatchTrouble::Missed(random.random_range(1..4)),
         2 => WatchTrouble::Doubled,
         3 => WatchTrouble::Reordered,
-        _ => WatchTrouble::Stalled,
+        4 => WatchTrouble::Stalled,
+        // Beyond the time in which a watch is renewed, too.
+        _ => WatchTrouble::Late(Duration::from_millis(random.random_range(1..20_000))),
     }
 }
