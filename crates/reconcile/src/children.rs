@@ -28,7 +28,7 @@ mod watch;
 pub use converge::{Convergence, Engine, Maker};
 pub use defined::{Others, Ours};
 pub use drift::Drift;
-pub use kinds::{Kind, Kinds};
+pub use kinds::Kind;
 pub use kstatus::Health;
 pub use observe::{Address, Child, RENEW_ANNOTATION};
 pub use preview::Preview;

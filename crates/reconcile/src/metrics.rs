@@ -2,7 +2,10 @@
 //!
 //! One registry a process: metrics, like the log, belong to the process. Labels are bounded: never an object's
 //! name. Gauges are brought up to date when somebody looks, from the controllers themselves.
+mod hosts;
 mod purpose;
+
+pub(crate) use hosts::Host;
 
 use crate::{Fault, Lane, Outcome, cluster::Fare, fault::Class, process};
 use prometheus_client::{
@@ -53,13 +56,6 @@ struct OfRequeue {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfRequest {
-    code: String,
-    method: String,
-    host: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPurpose {
     verb: &'static str,
     purpose: String,
@@ -106,7 +102,7 @@ struct Families {
     unfinished: Family<OfQueue, Seconds>,
     longest: Family<OfQueue, Seconds>,
     requeue: Family<OfRequeue, Counter>,
-    requests: Family<OfRequest, Counter>,
+    requests: hosts::Requests,
     request_time: Family<OfMethod, Histogram, fn() -> Histogram>,
     api_requests: Family<OfPurpose, Counter>,
     clusters: Family<OfState, Gauge>,
@@ -201,13 +197,8 @@ pub fn encode() -> Result<String, std::fmt::Error> {
 
 /// Counts a request and its time to the answer's head.
 pub(crate) fn request(method: &http::Method, host: &str, code: &str, took: Duration) {
-    let labels = OfRequest {
-        code: code.to_owned(),
-        method: method.to_string(),
-        host: host.to_owned(),
-    };
-    PROCESS.families.requests.get_or_create(&labels).inc();
-    // Without hosts: they come and go with tenants, and each would keep a whole histogram.
+    hosts::count(method, host, code);
+    // Without hosts: each would have a whole histogram.
     let labels = OfMethod {
         method: method.to_string(),
     };

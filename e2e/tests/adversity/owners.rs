@@ -106,12 +106,12 @@ impl Owners {
         let environment = Environment::new(Troubled(plan), Timestamp::now);
         let connection = Connection::within(&environment, &kubeconfig, "adversity").await?;
         let nth = self.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Cluster {
-            client: connection.client(),
-            name: "test/platform".into(),
-            identity: format!("platform by way {nth}"),
-            connection: nth,
-        })
+        Ok(Cluster::new(
+            connection.client(),
+            "test/platform",
+            format!("platform by way {nth}"),
+            nth,
+        ))
     }
 
     /// An owner that wants so many ConfigMaps. What precedes a dash is its tenant.

@@ -36,6 +36,7 @@ pub(crate) struct Rig {
     engine: Engine,
     woken: tokio::sync::Mutex<mpsc::UnboundedReceiver<Key>>,
     pub(crate) record: Record,
+    clusters: BTreeMap<String, Cluster>,
 }
 
 impl Rig {
@@ -62,8 +63,11 @@ impl Rig {
                 let _ = wake.send(key.clone());
             },
         );
+        let cluster = |connection| Cluster::new(client.clone(), "test/platform", "platform", connection);
+        let clusters = BTreeMap::from([("here".to_owned(), cluster(1)), ("there".to_owned(), cluster(2))]);
         Self {
             client,
+            clusters,
             manager: namespace.clone(),
             namespace,
             engine: Engine::new(children),
@@ -92,16 +96,6 @@ impl Rig {
         }
     }
 
-    fn clusters(&self) -> BTreeMap<String, Cluster> {
-        let cluster = |connection| Cluster {
-            client: self.client.clone(),
-            name: "test/platform".into(),
-            identity: "platform".to_owned(),
-            connection,
-        };
-        BTreeMap::from([("here".to_owned(), cluster(1)), ("there".to_owned(), cluster(2))])
-    }
-
     pub(crate) fn wanted(&self, object: Value) -> Wanted {
         self.wanted_on("here", object)
     }
@@ -125,12 +119,12 @@ impl Rig {
 
     /// One pass.
     pub(crate) async fn pass(&self, wanted: &[Wanted], waiting: bool) -> Result<Report, Fault> {
-        let (key, clusters, mark) = (self.key(), self.clusters(), self.mark());
+        let (key, mark) = (self.key(), self.mark());
         let store = &self.record;
         let mut inventory = Inventory::new(&store, self.entries());
         let order = Convergence {
             key: &key,
-            clusters: &clusters,
+            clusters: &self.clusters,
             mark: &mark,
             wanted: wanted.to_vec(),
             waiting,
@@ -229,10 +223,10 @@ impl Rig {
         let ids: Vec<Id> = self.entries().into_iter().map(|entry| entry.id).collect();
         let store = &self.record;
         let mut inventory = Inventory::new(&store, self.entries());
-        let (key, clusters, mark) = (self.key(), self.clusters(), self.mark());
+        let (key, mark) = (self.key(), self.mark());
         let torn = self
             .engine
-            .tear_down(&key, &clusters, &mark, vec![ids], &mut inventory)
+            .tear_down(&key, &self.clusters, &mark, vec![ids], &mut inventory)
             .await?;
         inventory.flush().await?;
         Ok(torn)

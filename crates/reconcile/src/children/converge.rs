@@ -2,7 +2,7 @@
 use super::{
     counters,
     damper::Damper,
-    kinds::{Kind, Kinds},
+    kinds::Kind,
     observe::Child,
     plan::{self, Action, Candidate},
     report::Report,
@@ -56,10 +56,9 @@ pub struct Convergence<'a> {
 /// The shares of one owner: a few, so they are found by looking at each.
 type Leases = Vec<Arc<Lease>>;
 
-/// The engine of one process: shared watches, kinds, and who holds which.
+/// The engine of one process: shared watches, and who holds which.
 pub struct Engine {
     children: Children,
-    kinds: Kinds,
     damper: Arc<Damper>,
     leases: Mutex<HashMap<Arc<Key>, Leases>>,
     told: Told,
@@ -89,16 +88,10 @@ impl Engine {
         counters::watch_thrash(&damper);
         Self {
             children,
-            kinds: Kinds::default(),
             damper,
             leases: Mutex::default(),
             told: Told::default(),
         }
-    }
-
-    /// How the kinds of all clusters are served.
-    pub fn kinds(&self) -> &Kinds {
-        &self.kinds
     }
 
     /// The watches.
@@ -213,11 +206,7 @@ impl Engine {
                 );
                 Fault::new(Class::Bug, "UnknownCluster", message)
             })?;
-            if let Some(kind) = self
-                .kinds
-                .resolve(&cluster.client, &cluster.identity, &slot.1, &slot.2)
-                .await?
-            {
+            if let Some(kind) = cluster.kind(&slot.1, &slot.2).await? {
                 kinds.insert(slot, kind);
             }
         }

@@ -63,18 +63,17 @@ const BUILT_IN: &[(&str, &str, &str, bool)] = &[
     ),
 ];
 
-/// The kinds of all clusters, as far as they were asked for. Only what is served is remembered.
+/// The kinds of one connection, as far as they were asked for. Only what is served is remembered.
 #[derive(Default)]
-pub struct Kinds {
-    seen: Mutex<HashMap<(String, GroupVersionKind), Kind>>,
+pub(super) struct Kinds {
+    seen: Mutex<HashMap<GroupVersionKind, Kind>>,
 }
 
 impl Kinds {
-    /// How `kind` of `api_version` is served by the API server with this identity; `None` when it is not.
-    pub async fn resolve(
+    /// How `kind` of `api_version` is served there; `None` when it is not.
+    pub(super) async fn resolve(
         &self,
         client: &kube::Client,
-        identity: &str,
         api_version: &str,
         kind: &str,
     ) -> Result<Option<Kind>, Fault> {
@@ -83,22 +82,16 @@ impl Kinds {
         if let Some(known) = built_in(&gvk) {
             return Ok(Some(known));
         }
-        let slot = (identity.to_owned(), gvk);
-        if let Some(known) = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&slot)
-        {
+        if let Some(known) = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&gvk) {
             return Ok(Some(known.clone()));
         }
-        let Some(found) = discover(client, &slot.1).await? else {
+        let Some(found) = discover(client, &gvk).await? else {
             return Ok(None);
         };
         self.seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(slot, found.clone());
+            .insert(gvk, found.clone());
         Ok(Some(found))
     }
 

@@ -170,12 +170,11 @@ impl Engine {
 impl Engine {
     /// How the kind of what was recorded is served now, in the version that was recorded if that still is.
     async fn kind_of(&self, cluster: &Cluster, entry: &Entry) -> Result<Option<Kind>, Fault> {
-        let (client, identity) = (&cluster.client, &cluster.identity);
         let Id { group, kind, .. } = &entry.id;
         let recorded = entry.api_version();
-        match self.kinds().resolve(client, identity, &recorded, kind).await? {
+        match cluster.kind(&recorded, kind).await? {
             Some(recorded) => Ok(Some(recorded)),
-            None => Kinds::in_any_version(client, group, kind).await,
+            None => Kinds::in_any_version(&cluster.client, group, kind).await,
         }
     }
 

@@ -218,18 +218,15 @@ impl Engine {
     /// A kind that was not served when the convergence began: its definition may have come in an earlier wave.
     async fn served(&self, cluster: &Cluster, wanted: &Wanted) -> Result<Kind, Fault> {
         let (api_version, kind) = (wanted.api_version(), wanted.kind());
-        self.kinds()
-            .resolve(&cluster.client, &cluster.identity, api_version, kind)
-            .await?
-            .ok_or_else(|| {
-                Fault::retry(
-                    "KindNotServed",
-                    format!(
-                        "cluster {} does not serve {kind} of {api_version}",
-                        wanted.cluster
-                    ),
-                )
-            })
+        cluster.kind(api_version, kind).await?.ok_or_else(|| {
+            Fault::retry(
+                "KindNotServed",
+                format!(
+                    "cluster {} does not serve {kind} of {api_version}",
+                    wanted.cluster
+                ),
+            )
+        })
     }
 
     /// What somebody did to the object; `None` when nobody did anything. One GET.

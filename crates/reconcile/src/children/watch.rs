@@ -14,11 +14,11 @@ pub use unfollowed::Unfollowed;
 
 use super::{
     counters,
-    kinds::Kind,
+    kinds::{Kind, Kinds},
     observe::{Body, Child},
 };
 use crate::{
-    Key, Lane,
+    Fault, Key, Lane,
     digest::Digester,
     environment::chance,
     fault::chain,
@@ -58,6 +58,31 @@ pub struct Cluster {
     /// Tells connections apart: a watch lives as long as the connection that it was started on. Swapped
     /// credentials leave the connection what it is.
     pub connection: u64,
+    /// How kinds are served there: known as long as the connection is.
+    kinds: Arc<Kinds>,
+}
+
+impl Cluster {
+    /// Over a connection to the API server with this identity. Clones are the same.
+    pub fn new(
+        client: kube::Client,
+        name: impl Into<Arc<str>>,
+        identity: impl Into<String>,
+        connection: u64,
+    ) -> Self {
+        Self {
+            client,
+            name: name.into(),
+            identity: identity.into(),
+            connection,
+            kinds: Arc::default(),
+        }
+    }
+
+    /// How `kind` of `api_version` is served there; `None` when it is not.
+    pub async fn kind(&self, api_version: &str, kind: &str) -> Result<Option<Kind>, Fault> {
+        self.kinds.resolve(&self.client, api_version, kind).await
+    }
 }
 
 /// Which objects of a kind a watch sees.
@@ -351,7 +376,6 @@ async fn follow_stream(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::children::Kinds;
     use http::{Request, Response};
     use kube::{Client, client::Body as Bytes};
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -377,13 +401,8 @@ mod tests {
         let client = Client::new(server, "default");
         let digester = Digester::new("m", "k");
         let children = Children::new(digester, "a=b".into(), Duration::from_secs(1), |_, _| {});
-        let kind = Kinds::default().resolve(&client, "", "v1", "ConfigMap").await;
-        let cluster = Cluster {
-            client,
-            name: "a/b".into(),
-            identity: String::new(),
-            connection: 1,
-        };
+        let cluster = Cluster::new(client, "a/b", "", 1);
+        let kind = cluster.kind("v1", "ConfigMap").await;
         let key = Arc::new(Key::new("X", "a", "x"));
         let _lease = children.lease(&cluster, &kind.unwrap().unwrap(), Scope::Marked, &key);
         tokio::time::sleep(Duration::from_secs(60)).await;

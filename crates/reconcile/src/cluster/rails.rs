@@ -27,6 +27,7 @@ pub(super) struct Rails {
     in_flight: Semaphore,
     bulk: Bulk,
     turns: Option<Turns>,
+    _host: metrics::Host,
 }
 
 /// Requests of bulk passes: a fan-out over a cluster that many share does not make an order's requests wait at its
@@ -87,6 +88,7 @@ impl std::error::Error for Open {}
 impl Rails {
     pub(super) fn new(server: Arc<str>, turns: Option<Turns>) -> Arc<Self> {
         let rails = Arc::new(Self {
+            _host: metrics::Host::of(&server),
             server,
             start: Instant::now(),
             breaker: Mutex::default(),

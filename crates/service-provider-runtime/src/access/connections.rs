@@ -17,7 +17,7 @@ use openmcp_reconcile::{
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -30,6 +30,8 @@ pub(crate) struct Reached {
     pub(crate) endpoint: Arc<Endpoint>,
     /// UID of the Cluster object.
     pub(crate) of: String,
+    /// The Secret with the kubeconfig.
+    pub(crate) secret: Source,
     /// Held for the whole pass.
     _turn: Arc<Turn>,
 }
@@ -60,8 +62,7 @@ struct Open {
     /// UID of the Cluster object.
     of: String,
     connection: Connection,
-    identity: String,
-    id: u64,
+    cluster: Cluster,
     kubeconfig: Digest,
     endpoint: Arc<Endpoint>,
 }
@@ -147,7 +148,7 @@ impl Connections {
             self.refresh(
                 &mut held,
                 &slot.turns,
-                &incarnation.uid,
+                (&of, &incarnation.uid),
                 (fingerprint, &kubeconfig),
                 secret,
             )
@@ -160,18 +161,16 @@ impl Connections {
             ));
         };
         let source = format!("Secret {secret}");
-        if let Err(changed) = recorded.admit(&of, &open.of, &open.identity, &source) {
+        if let Err(changed) = recorded.admit(&of, &open.of, &open.cluster.identity, &source) {
             // Where it leads next is looked at anew.
             *held = None;
             return Err(changed.into());
         }
-        let cluster = Cluster {
-            client: open.connection.client(),
-            name: format!("{}/{}", of.namespace, of.name).into(),
-            identity: open.identity.clone(),
-            connection: open.id,
-        };
-        let (connection, endpoint) = (open.connection.clone(), open.endpoint.clone());
+        let (connection, cluster, endpoint) = (
+            open.connection.clone(),
+            open.cluster.clone(),
+            open.endpoint.clone(),
+        );
         // Others are not to wait for a server that does not answer.
         drop(held);
         // Where nothing has to be sent, nothing else would tell that nobody can see what is there.
@@ -181,13 +180,14 @@ impl Connections {
             cluster,
             endpoint,
             of: incarnation.uid.clone(),
+            secret: self.dependents.source(Credentials::SECRET, namespace, secret),
             _turn: Arc::new(turn),
         })
     }
 
     fn slot(&self, namespace: &str, secret: &str) -> Slot {
         let source = self.dependents.source(Credentials::SECRET, namespace, secret);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.slots();
         let fresh = || Slot {
             turns: Turns::new(
                 &self.environment,
@@ -203,7 +203,7 @@ impl Connections {
         &self,
         open: &mut Option<Open>,
         turns: &Turns,
-        of: &str,
+        (name, uid): (&ClusterName, &str),
         (fingerprint, kubeconfig): (Digest, &[u8]),
         secret: &str,
     ) -> Result<(), Fault> {
@@ -231,29 +231,48 @@ impl Connections {
             )
         })?;
         if let Some(held) = open.as_ref()
-            && held.identity != identity
+            && held.cluster.identity != identity
         {
             let message = format!("Secret {secret} leads to another cluster than before: refused");
             return Err(Fault::invalid("ClusterChanged", message));
         }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         *open = Some(Open {
-            of: of.to_owned(),
+            of: uid.to_owned(),
+            cluster: Cluster::new(
+                connection.client(),
+                format!("{}/{}", name.namespace, name.name),
+                identity,
+                id,
+            ),
             connection,
-            identity,
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
             kubeconfig: fingerprint,
             endpoint: Arc::new(endpoint),
         });
         Ok(())
     }
 
-    /// Nobody needs the connection of this Secret any more, if it is one: its watches end with their leases, this ends
-    /// the rest.
+    /// Ends the connections that `key` has and does not need any more, as far as nobody else needs them.
+    pub(crate) fn keep_only(&self, key: &Key, secrets: &[Source]) {
+        let mut former = self.dependents.read_by(key);
+        former.retain(|source| !secrets.contains(source) && self.slots().contains_key(source));
+        for source in self.dependents.drop_some(key, former) {
+            self.close(source);
+        }
+    }
+
+    /// Nobody needs the connection of this Secret any more, if it is one, and unless somebody has begun to meanwhile: its
+    /// watches end with their leases, this ends the rest.
     pub(crate) fn close(&self, secret: Source) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&secret);
+        let mut open = self.slots();
+        // Who needs it says so before asking for it.
+        if !self.dependents.is_read(secret) {
+            open.remove(&secret);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Source, Slot>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

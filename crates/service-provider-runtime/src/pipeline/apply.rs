@@ -2,6 +2,7 @@
 use crate::{
     access::{Owner, Reached, Site},
     deletion,
+    dependents::Source,
     desired::{Desired, Role, Wait},
     external::{self, Ensured},
     identity::{Tokens, workload_namespace},
@@ -113,6 +114,10 @@ pub(super) async fn apply<P: ServiceProvider>(
     // What is left on a cluster that is not used any more is removed there, as far as it can be reached.
     let elsewhere = deletion::reach_recorded(world, owner, &record, &mut inventory, &mut sites).await;
     let (reached, unreached) = part(sites);
+    if unreached.is_empty() && elsewhere.is_ok() {
+        let secrets: Vec<Source> = reached.values().map(|reached| reached.secret).collect();
+        world.requests.connections.keep_only(owner.key, &secrets);
+    }
     let now = world.environment.now();
     let clusters: BTreeMap<String, Cluster> = reached
         .iter()
