@@ -4,6 +4,7 @@
 //! knowledge, the plan that compares it with what is wanted, and the execution of the plan: intents first, wave
 //! by wave, pruned by UID, removed by the inventory alone. It knows Kubernetes objects and field managers; it
 //! must not know whose children they are or what they are for.
+mod cluster;
 mod converge;
 mod counters;
 mod damper;
@@ -20,11 +21,13 @@ mod preview;
 mod prune;
 mod remove;
 mod report;
+mod seen;
 mod step;
 mod told;
 pub(crate) mod wanted;
 mod watch;
 
+pub use cluster::Cluster;
 pub use converge::{Convergence, Engine, Maker};
 pub use defined::{Others, Ours};
 pub use drift::Drift;
@@ -34,5 +37,6 @@ pub use observe::{Address, Child, RENEW_ANNOTATION};
 pub use preview::Preview;
 pub use remove::{Removal, TearDown};
 pub use report::{Failure, Report};
+pub use seen::Seen;
 pub use wanted::{Adoption, Mode, Recipe, Wanted, Wave};
-pub use watch::{Children, Cluster, Lease, Scope, Unfollowed};
+pub use watch::{Children, Lease, Scope, Unfollowed};

@@ -1,5 +1,7 @@
 //! What a provider answers: objects, each with how it is kept, and what it is waiting for.
-use crate::{external::External, identity::WorkloadIdentity, inputs::Invalid, values::Ask};
+use crate::{
+    children::Answers, external::External, identity::WorkloadIdentity, inputs::Invalid, values::Ask,
+};
 use openmcp_reconcile::children::{Adoption, Mode, Wanted, Wave};
 use serde::Serialize;
 use serde_json::Value;
@@ -42,6 +44,10 @@ pub struct Desired {
     pub(crate) asks: Vec<Ask>,
     pub(crate) lost: Vec<String>,
     pub(crate) waiting: Vec<Wait>,
+    /// Which children the provider read, and what it was told.
+    pub(crate) answers: Answers,
+    /// Kinds of children that it read whose first list is being read: nothing is to be done before.
+    pub(crate) reading: Vec<String>,
 }
 
 /// One object, and how it is kept: enforced, unless something else is said.

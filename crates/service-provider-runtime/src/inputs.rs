@@ -1,8 +1,9 @@
-//! What a provider may read: the service object, the ProviderConfig, ConfigMaps of the platform.
+//! What a provider may read: the service object, the ProviderConfig, ConfigMaps of the platform, how its own children are.
 //!
 //! Reading registers the watch: the provider is asked again when what it read changes.
 use crate::{
-    desired::Wait,
+    children::{Asked, ChildState},
+    desired::{Role, Wait},
     identity::WorkloadIdentity,
     manifests::manifests,
     provider::ServiceProvider,
@@ -41,12 +42,16 @@ impl std::error::Error for Invalid {}
 /// What reads an input on the platform: `Err` says why it is not there.
 pub(crate) type ReadConfigMap<'a> = &'a dyn Fn(&str) -> Result<Arc<ConfigMap>, String>;
 
+/// What tells how a child is.
+pub(crate) type ReadChild<'a> = &'a dyn Fn(Asked) -> ChildState;
+
 /// The inputs of one service object.
 pub struct Inputs<'a, P: ServiceProvider> {
     pub(crate) object: &'a P::Api,
     pub(crate) config: &'a P::Config,
     pub(crate) workload_namespace: &'a str,
     pub(crate) config_maps: ReadConfigMap<'a>,
+    pub(crate) children: ReadChild<'a>,
     pub(crate) recorded: Option<&'a Inventory>,
     pub(crate) values: &'a Known,
     pub(crate) asks: RefCell<Vec<Ask>>,
@@ -97,6 +102,50 @@ impl<P: ServiceProvider> Inputs<'_, P> {
             objects.extend(found);
         }
         Ok(objects)
+    }
+
+    /// How an object on the tenant's ControlPlane is that this service object desires: see
+    /// [`Inputs::workload_child`]. `namespace` is empty for what is in none.
+    pub fn mcp_child(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> ChildState {
+        self.child(Asked::new(Role::Mcp, api_version, kind, namespace, name))
+    }
+
+    /// How an object on the workload cluster is that this service object desires; other objects are
+    /// [`ChildState::Absent`]. For providers in stages. It costs no request, and the provider is asked again when the
+    /// child changes. What this answer changes of it is not applied yet.
+    ///
+    /// Stages that are not desired are pruned unless something is waited for: so wait where a child is not as it should
+    /// be, and an earlier stage that is not ready for a moment takes no later one with it. What is
+    /// [`ChildState::Unknown`] is waited for anyway, and is no reason to refuse an order.
+    ///
+    /// ```
+    /// use serde_json::Value;
+    /// use service_provider_runtime::{Desired, Inputs, Invalid, ServiceProvider};
+    ///
+    /// fn stages<P: ServiceProvider>(cx: &Inputs<'_, P>, database: Value, app: Value) -> Result<Desired, Invalid> {
+    ///     let mut desired = Desired::new();
+    ///     desired.workload(database)?;
+    ///     let database = cx.workload_child("apps/v1", "StatefulSet", cx.workload_namespace(), "database");
+    ///     if database.is_ready() {
+    ///         desired.workload(app)?;
+    ///     } else {
+    ///         desired.wait("StatefulSet database", database.to_string());
+    ///     }
+    ///     Ok(desired)
+    /// }
+    /// ```
+    pub fn workload_child(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> ChildState {
+        self.child(Asked::new(Role::Workload, api_version, kind, namespace, name))
+    }
+
+    fn child(&self, asked: Asked) -> ChildState {
+        let on = asked.to_string();
+        let state = (self.children)(asked);
+        if let ChildState::Unknown(why) = &state {
+            let why = why.clone();
+            self.waits.borrow_mut().push(Wait { on, why });
+        }
+        state
     }
 
     /// What a back end calls a resource of this service object (see [`crate::Desired::external`]), for objects that

@@ -266,15 +266,16 @@ pub(crate) struct Record<'a> {
     reached: Mutex<Identities>,
 }
 
+/// The entries of an Inventory.
+pub(crate) fn entries(stored: &Inventory) -> impl Iterator<Item = Entry> + '_ {
+    stored.spec.entries.iter().filter_map(to_entry)
+}
+
 impl Record<'_> {
     /// The entries as they are stored.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        stored
-            .iter()
-            .flat_map(|stored| &stored.spec.entries)
-            .filter_map(to_entry)
-            .collect()
+        stored.iter().flat_map(|stored| entries(stored)).collect()
     }
 
     /// A cluster was reached: which one it is, is recorded with the next write.

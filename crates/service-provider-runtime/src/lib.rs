@@ -61,6 +61,7 @@
 
 mod access;
 mod archive;
+mod children;
 mod cli;
 mod contained;
 mod deletion;
@@ -91,6 +92,7 @@ mod values;
 mod versions;
 mod world;
 
+pub use children::ChildState;
 pub use cli::main;
 pub use desired::{Desired, Object, Wait};
 pub use external::{ExternalFault, ExternalResource, ExternalService, Externals, Observation, Removal};

@@ -12,6 +12,7 @@ pub(crate) use explain::explain;
 use crate::{
     access::{Identities, Owner},
     archive::Unreadable,
+    children::Recorded,
     deletion, measures, object,
     provider::{ServiceProvider, ServiceStatus},
     status::{self, Verdict},
@@ -94,7 +95,7 @@ impl<P: ServiceProvider> Pipeline<P> {
         let recorded = stored.as_deref().map(Identities::of).unwrap_or_default();
         let config = read::inputs(world, key)?;
         // Before anything is asked for or made: a wrong wish is told at once, and changes nothing.
-        let desired = compute::desired(world, key, object, &config, stored.as_ref()).await?;
+        let mut desired = compute::desired(world, key, object, &config, stored.as_ref(), None).await?;
         if !object.finalizers().contains(&world.names.finalizer) {
             let api = world.objects_in(&key.namespace);
             object::add_finalizer(&api, object, &world.names.finalizer).await?;
@@ -105,6 +106,14 @@ impl<P: ServiceProvider> Pipeline<P> {
         if let Some(rights) = &access.workload {
             let workload = world.requests.workload_cluster(&owner).await?;
             sites.push(world.requests.site(&owner, workload, rights, &recorded).await?);
+        }
+        if !desired.answers.is_empty() {
+            let children = Recorded::new(&world.engine, key, &sites, stored.as_deref());
+            desired = compute::desired(world, key, object, &config, stored.as_ref(), Some(&children)).await?;
+        }
+        if !desired.reading.is_empty() {
+            tracing::debug!(%key, "listing {}", desired.reading.join(", "));
+            return Ok(None);
         }
         apply::apply(world, &owner, object, desired, sites, stored).await
     }

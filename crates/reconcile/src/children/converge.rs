@@ -1,5 +1,6 @@
 //! Carrying out a plan: intents first, wave by wave, results in one write, prune last.
 use super::{
+    cluster::Cluster,
     counters,
     damper::Damper,
     kinds::Kind,
@@ -9,7 +10,7 @@ use super::{
     step::{Standing, Step, take_in},
     told::Told,
     wanted::{Wanted, Wave},
-    watch::{Children, Cluster, Lease, Scope},
+    watch::{Children, Lease, Scope},
 };
 use crate::{
     Fault, Key,

@@ -3,12 +3,7 @@
 //!
 //! What is recorded without a UID (a crash came between its apply and the record) is ours if it bears our mark, as it is
 //! for its removal.
-use super::{
-    converge::Engine,
-    kinds::Kind,
-    remove::is_abandoned,
-    watch::{Cluster, Scope},
-};
+use super::{cluster::Cluster, converge::Engine, kinds::Kind, remove::is_abandoned, watch::Scope};
 use crate::{
     Fault, Key,
     apply::Mark,

@@ -3,12 +3,13 @@
 //! Only a GET by name that answers 404 or another UID means gone. What is neither marked nor applied by us is
 //! never deleted, nor is what another owner of the same manager has taken over.
 use super::{
+    cluster::Cluster,
     converge::{CONCURRENCY, Engine},
     kinds::{Kind, Kinds},
     kstatus::holders,
     observe::held_by,
     wanted::Wave,
-    watch::{Cluster, Scope},
+    watch::Scope,
 };
 use crate::{
     Fault, Key,

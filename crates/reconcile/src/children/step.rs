@@ -1,5 +1,6 @@
 //! One step of a plan: look, decide whether it may be done now, do it, keep what came of it.
 use super::{
+    cluster::Cluster,
     converge::{Engine, Maker, Scene},
     damper::Pause,
     drift::Drift,
@@ -10,7 +11,7 @@ use super::{
     remove::propagation,
     report::{Failure, Report},
     wanted::{Mode, Wanted},
-    watch::{Cluster, Scope},
+    watch::Scope,
 };
 use crate::{
     Fault, Key,

@@ -13,12 +13,13 @@ mod unfollowed;
 pub use unfollowed::Unfollowed;
 
 use super::{
+    cluster::Cluster,
     counters,
-    kinds::{Kind, Kinds},
+    kinds::Kind,
     observe::{Body, Child},
 };
 use crate::{
-    Fault, Key, Lane,
+    Key, Lane,
     digest::Digester,
     environment::chance,
     fault::chain,
@@ -45,45 +46,6 @@ const LASTING: Duration = Duration::from_secs(2);
 /// Between two lists of a watch that works: the net under it. What only such a list finds is counted, and should be
 /// nothing.
 const AUDIT: Duration = Duration::from_secs(6 * 3600);
-
-/// A cluster that children are on.
-#[derive(Clone)]
-pub struct Cluster {
-    /// Over this connection.
-    pub client: kube::Client,
-    /// How people call it: namespace and name of its object.
-    pub name: Arc<str>,
-    /// The identity of its API server.
-    pub identity: String,
-    /// Tells connections apart: a watch lives as long as the connection that it was started on. Swapped
-    /// credentials leave the connection what it is.
-    pub connection: u64,
-    /// How kinds are served there: known as long as the connection is.
-    kinds: Arc<Kinds>,
-}
-
-impl Cluster {
-    /// Over a connection to the API server with this identity. Clones are the same.
-    pub fn new(
-        client: kube::Client,
-        name: impl Into<Arc<str>>,
-        identity: impl Into<String>,
-        connection: u64,
-    ) -> Self {
-        Self {
-            client,
-            name: name.into(),
-            identity: identity.into(),
-            connection,
-            kinds: Arc::default(),
-        }
-    }
-
-    /// How `kind` of `api_version` is served there; `None` when it is not.
-    pub async fn kind(&self, api_version: &str, kind: &str) -> Result<Option<Kind>, Fault> {
-        self.kinds.resolve(&self.client, api_version, kind).await
-    }
-}
 
 /// Which objects of a kind a watch sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

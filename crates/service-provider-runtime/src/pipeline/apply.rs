@@ -1,7 +1,7 @@
 //! Step 3: compare with the Inventory and with what is live, apply, observe.
 use crate::{
     access::{Owner, Reached, Site},
-    deletion,
+    children, deletion,
     dependents::Source,
     desired::{Desired, Role, Wait},
     external::{self, Ensured},
@@ -23,6 +23,9 @@ use openmcp_reconcile::{
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// When the provider is asked again about what the pass itself has changed.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What the objects came to.
 #[derive(Debug)]
@@ -141,6 +144,8 @@ pub(super) async fn apply<P: ServiceProvider>(
         return Ok(None);
     }
     tell(world, owner.key, object, &report);
+    let outdated = children::are_outdated(&desired.answers, &report, inventory.entries());
+    let outdated = outdated.then_some(AGAIN);
     let health = health(world, owner.key, &report).await;
     drop(inventory);
     let (made, unmade) = match values::ensure(world, owner, &record, &desired.asks).await {
@@ -163,7 +168,10 @@ pub(super) async fn apply<P: ServiceProvider>(
             .chain(unmade)
             .chain(desired.lost.into_iter().map(values::lost))
             .collect(),
-        wake: [report.wake, externals.wake, made].into_iter().flatten().min(),
+        wake: [report.wake, externals.wake, made, outdated]
+            .into_iter()
+            .flatten()
+            .min(),
     }))
 }
 

@@ -1,5 +1,6 @@
 //! Step 2: the provider's pure function, contained: whatever it does, it stops nothing else.
 use crate::{
+    children::{Answers, Asked, ChildState, Look, Recorded},
     contained::Broken,
     dependents::Source,
     desired::Desired,
@@ -39,13 +40,15 @@ impl From<ComputeError> for Stop {
     }
 }
 
-/// What should exist for an object. Asks again until everything that the provider reads has been read once.
+/// What should exist for an object. Asks again until everything that the provider reads has been read once; of its
+/// children only what is known is told: nothing, before its clusters are reached.
 pub(super) async fn desired<P: ServiceProvider>(
     world: &Arc<World<P>>,
     key: &Key,
     object: &Arc<P::Api>,
     config: &Arc<P::Config>,
     stored: Option<&Arc<Inventory>>,
+    children: Option<&Recorded<'_>>,
 ) -> Result<Desired, ComputeError> {
     // The names that back ends gave, and the values that were generated: of this object, for who asks for them.
     let asks = !world.backends.is_empty() || world.provider.access().generates;
@@ -53,19 +56,65 @@ pub(super) async fn desired<P: ServiceProvider>(
         .filter(|stored| asks && Some(&stored.spec.owner.uid) == object.uid().as_ref())
         .cloned();
     let known = Arc::new(values::known(world, key, recorded.as_deref()).await?);
+    let (mut answers, mut reading) = (Answers::new(), Vec::new());
     loop {
-        let (recorded, known) = (recorded.clone(), known.clone());
+        let (recorded, known, told) = (recorded.clone(), known.clone(), answers.clone());
         let (within, of, object, config) = (world.clone(), key.clone(), object.clone(), config.clone());
-        let asked = move || ask(&within, &of, &object, &config, recorded.as_deref(), &known);
+        let asked = move || ask(&within, &of, &object, &config, recorded.as_deref(), &known, &told);
         let (asked, read) = world.contained.call(key, "desired", asked).await?;
-        if read.unread.is_empty() {
+        if !read.unread.is_empty() {
+            for store in read.unread {
+                store.synced().await;
+            }
+            continue;
+        }
+        let mut news = false;
+        for (child, told) in read.children {
+            if answers.contains_key(&child) {
+                continue;
+            }
+            let state = match children {
+                Some(children) => look(children, &child, &mut reading).await?,
+                None => told,
+            };
+            news |= children.is_some();
+            answers.insert(child, state);
+        }
+        if news {
+            continue;
+        }
+        if !reading.is_empty() {
+            // Whatever the provider says, it does not know enough.
+            let reading = std::mem::take(&mut reading);
+            return Ok(Desired {
+                reading,
+                ..Desired::default()
+            });
+        }
+        // Without knowing its children it may not have read all that it reads.
+        if children.is_some() || answers.is_empty() {
             give_up(world, key, &read.names);
-            return Ok(asked?);
         }
-        for store in read.unread {
-            store.synced().await;
-        }
+        return Ok(Desired { answers, ..asked? });
     }
+}
+
+async fn look(
+    children: &Recorded<'_>,
+    child: &Asked,
+    reading: &mut Vec<String>,
+) -> Result<ChildState, Fault> {
+    Ok(match children.look(child).await? {
+        Look::Known(state) => state,
+        Look::Reading(kind) => {
+            reading.push(kind);
+            unread()
+        }
+    })
+}
+
+fn unread() -> ChildState {
+    ChildState::Unknown("it is being read".to_owned())
 }
 
 /// Ends the watches of what the provider read for this object before and does not read any more.
@@ -89,6 +138,8 @@ struct Read {
     names: BTreeSet<String>,
     /// What has not been listed yet.
     unread: Vec<Store<ConfigMap>>,
+    /// Its own children, and what it was told.
+    children: Answers,
 }
 
 fn read_config_map<P: ServiceProvider>(
@@ -119,6 +170,7 @@ fn ask<P: ServiceProvider>(
     config: &P::Config,
     recorded: Option<&Inventory>,
     values: &Known,
+    answers: &Answers,
 ) -> (Result<Desired, Invalid>, Read) {
     let read: RefCell<Read> = RefCell::default();
     let inputs = Inputs {
@@ -126,6 +178,11 @@ fn ask<P: ServiceProvider>(
         config,
         workload_namespace: &workload_namespace(world.names.provider, &key.namespace, &key.name),
         config_maps: &|name| read_config_map(world, key, name, &read),
+        children: &|asked| {
+            let state = answers.get(&asked).cloned().unwrap_or_else(unread);
+            read.borrow_mut().children.insert(asked, state.clone());
+            state
+        },
         recorded,
         values,
         asks: RefCell::default(),

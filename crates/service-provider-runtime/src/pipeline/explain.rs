@@ -3,6 +3,7 @@
 use super::{apply, compute, mark, operation, read};
 use crate::{
     access::{Identities, Owner, Reached, Site},
+    children::Recorded,
     deletion,
     desired::Desired,
     external,
@@ -19,6 +20,7 @@ use openmcp_reconcile::{
     inventory::{Id, Inventory},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// First lists of the children's kinds are waited for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,7 +54,11 @@ pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key
         return Ok(lines.join("\n"));
     }
     lines.push("Desired".to_owned());
-    match desired(world, key, &object).await {
+    let sites: Vec<Site> = reached
+        .iter()
+        .map(|it| (it.name.clone(), Ok(it.clone())))
+        .collect();
+    match desired(world, key, &object, &sites).await {
         Err(stop) => stopped(&stop, &mut lines),
         Ok(desired) => {
             let waits = desired.waiting.iter();
@@ -117,10 +123,34 @@ async fn desired<P: ServiceProvider>(
     world: &Arc<World<P>>,
     key: &Key,
     object: &Arc<P::Api>,
+    sites: &[Site],
 ) -> Result<Desired, Stop> {
     let config = read::inputs(world, key)?;
     let stored = world.inventory_of(key).await?;
-    Ok(compute::desired(world, key, object, &config, stored.as_ref()).await?)
+    let children = Recorded::new(&world.engine, key, sites, stored.as_deref());
+    let patience = Patience(Instant::now());
+    loop {
+        let desired = compute::desired(world, key, object, &config, stored.as_ref(), Some(&children));
+        let desired = desired.await?;
+        if desired.reading.is_empty() {
+            return Ok(desired);
+        }
+        patience.pause().await?;
+    }
+}
+
+/// With the first lists of the object's children, since then.
+struct Patience(Instant);
+
+impl Patience {
+    async fn pause(&self) -> Result<(), Stop> {
+        if self.0.elapsed() > PATIENCE {
+            let message = format!("the first lists of its objects took longer than {PATIENCE:?}");
+            return Err(Stop::wait("Reading", message));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(())
+    }
 }
 
 /// The clusters that can be reached; why the others cannot is told.
@@ -229,20 +259,12 @@ async fn previews<P: ServiceProvider>(
         waiting: !desired.waiting.is_empty(),
         now: world.environment.now(),
     };
-    let listed = async {
-        loop {
-            match world.engine.preview(&order, &inventory).await? {
-                Some(previews) => return Ok::<_, Fault>(previews),
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
+    let patience = Patience(Instant::now());
+    loop {
+        if let Some(previews) = world.engine.preview(&order, &inventory).await? {
+            return Ok(previews);
         }
-    };
-    match tokio::time::timeout(PATIENCE, listed).await {
-        Ok(previews) => Ok(previews?),
-        Err(_elapsed) => Err(Stop::wait(
-            "Reading",
-            format!("the first lists of its objects took longer than {PATIENCE:?}"),
-        )),
+        patience.pause().await?;
     }
 }
 
