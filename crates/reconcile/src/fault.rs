@@ -176,6 +176,7 @@ impl Fault {
             404 => (Class::Retry, "NotFound"),
             409 => (Class::Retry, "Conflict"),
             429 => (Class::Retry, "Throttled"),
+            500 if does_not_conform(&status.message) => (Class::Retry, NOT_CONFORMING),
             code if code >= 500 => (Class::Retry, "ServerError"),
             _ => (Class::Retry, "ApiError"),
         };
@@ -198,6 +199,20 @@ impl Fault {
 
 /// The reason of a change that the API server refuses because a field keeps its first value.
 pub(crate) const IMMUTABLE: &str = "ImmutableField";
+
+/// The reason of an apply that the API server refuses because what is stored does not conform to its definition, as after
+/// a breaking change of that.
+pub(crate) const NOT_CONFORMING: &str = "ObjectNotConforming";
+
+/// It has no code for it: these are its words for an object with managedFields, and for one without (seen on 1.36).
+fn does_not_conform(message: &str) -> bool {
+    [
+        "failed to create typed live object",
+        "failed to create manager for existing fields",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
+}
 
 /// The API server has no code for it: these are the words of its validation (seen on 1.36).
 fn is_immutable(message: &str) -> bool {
@@ -277,6 +292,16 @@ mod tests {
         }));
         let fault = Fault::status("x", &replaced);
         assert_eq!((fault.class, fault.reason), (Class::Retry, "Conflict"));
+    }
+
+    #[test]
+    fn an_object_that_does_not_conform_any_more_is_told_apart_from_a_server_that_fails() {
+        let reason =
+            |message: &str| Fault::status("apply", &status(json!({"code": 500, "message": message}))).reason;
+        let words =
+            "failed to create typed live object (a/b; x/v1, Kind=X): .spec.text: expected string, got &{7}";
+        assert_eq!(reason(words), NOT_CONFORMING);
+        assert_eq!(reason("etcdserver: request timed out"), "ServerError");
     }
 
     #[test]

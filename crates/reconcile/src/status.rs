@@ -2,6 +2,7 @@
 //! when their status value does.
 use crate::{
     Fault,
+    fault::NOT_CONFORMING,
     text::{MESSAGE_MAX, brief},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -107,13 +108,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let (kind, name) = (K::kind(&()), object.name_any());
-    let doing = || match object.namespace() {
-        Some(namespace) => format!("write status of {kind} {namespace}/{name}"),
-        None => format!("write status of {kind} {name}"),
-    };
-    let desired =
-        serde_json::to_value(desired).map_err(|error| Fault::bug(format!("{}: {error}", doing())))?;
-    let desired = without_nulls(&desired).unwrap_or_else(|| json!({}));
+    let desired = as_written(object, desired)?;
     if essence(&desired) == essence(live) {
         return Ok(None);
     }
@@ -128,11 +123,82 @@ where
         "apiVersion": K::api_version(&()), "kind": kind, "metadata": metadata, "status": desired,
     });
     let params = PatchParams::apply(manager).force();
-    match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+    send(api, object, &params, &Patch::Apply(&patch)).await
+}
+
+/// [`apply_status`] of a status that is nobody's but `manager`'s.
+///
+/// When its definition has changed so that a stored object does not conform to it any more, the API server refuses every
+/// server-side apply to it, also that of a status that does conform. It takes a merge patch: what that does not change is
+/// not validated (seen on 1.36). It forgets managedFields with it, so this is for that one refusal only.
+pub async fn write_status<K>(
+    api: &Api<K>,
+    object: &K,
+    live: &Value,
+    desired: &impl Serialize,
+    manager: &str,
+) -> Result<Option<K>, Fault>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    match apply_status(api, object, live, desired, manager).await {
+        Err(fault) if fault.reason == NOT_CONFORMING => {
+            // Nobody's later write is undone: it says which version it is about.
+            let metadata = json!({"uid": object.uid(), "resourceVersion": object.resource_version()});
+            let change = difference(live, &as_written(object, desired)?);
+            let patch = json!({"metadata": metadata, "status": change});
+            let params = PatchParams {
+                field_manager: Some(manager.to_owned()),
+                ..PatchParams::default()
+            };
+            send(api, object, &params, &Patch::Merge(&patch)).await
+        }
+        written => written,
+    }
+}
+
+fn doing<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    let (kind, name) = (K::kind(&()), object.name_any());
+    match object.namespace() {
+        Some(namespace) => format!("write status of {kind} {namespace}/{name}"),
+        None => format!("write status of {kind} {name}"),
+    }
+}
+
+fn as_written<K: Resource<DynamicType = ()>>(object: &K, desired: &impl Serialize) -> Result<Value, Fault> {
+    let desired = serde_json::to_value(desired);
+    let desired = desired.map_err(|error| Fault::bug(format!("{}: {error}", doing(object))))?;
+    Ok(without_nulls(&desired).unwrap_or_else(|| json!({})))
+}
+
+async fn send<K>(
+    api: &Api<K>,
+    object: &K,
+    params: &PatchParams,
+    patch: &Patch<&Value>,
+) -> Result<Option<K>, Fault>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    match api.patch_status(&object.name_any(), params, patch).await {
         Ok(written) => Ok(Some(written)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(Fault::api(doing(), &error)),
+        Err(error) => Err(Fault::api(doing(object), &error)),
     }
+}
+
+/// The merge patch (RFC 7386) that makes `to` of `from`. Lists are replaced whole.
+fn difference(from: &Value, to: &Value) -> Value {
+    let (Value::Object(from), Value::Object(to)) = (from, to) else {
+        return to.clone();
+    };
+    let gone = from.keys().filter(|name| !to.contains_key(*name));
+    let gone = gone.map(|name| (name.clone(), Value::Null));
+    let kept = to.iter().map(|(name, value)| {
+        let before = from.get(name).unwrap_or(&Value::Null);
+        (name.clone(), difference(before, value))
+    });
+    Value::Object(gone.chain(kept).collect())
 }
 
 /// The value without nulls, which server-side apply would take for fields that we own.
@@ -242,6 +308,17 @@ mod tests {
         assert_eq!(reason("Ready", None, "no spaces:"), "no_spaces");
         assert_eq!(reason("Ready", None, "9lives"), "R9lives");
         assert_eq!(reason("Ready", None, &"a".repeat(2000)).len(), REASON_MAX - 1);
+    }
+
+    #[test]
+    fn a_merge_patch_makes_what_is_desired_of_what_there_is() {
+        let from = json!({"phase": "Ready", "old": {"a": 1}, "conditions": [{"type": "A"}, {"type": "B"}], "kept": {"a": 1, "b": 2}});
+        let to = json!({"phase": "Progressing", "conditions": [{"type": "A"}], "kept": {"b": 2, "c": 3}, "new": {}});
+        let patch = difference(&from, &to);
+        assert_eq!((&patch["old"], &patch["kept"]["a"]), (&Value::Null, &Value::Null));
+        let mut patched = from;
+        json_patch::merge(&mut patched, &patch);
+        assert_eq!(patched, to);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use kube::{
 };
 use openmcp_api::Inventory;
 use openmcp_reconcile::{
-    Fault, Key, Outcome, Reconciler, environment::chance, fault::Class, status::apply_status,
+    Fault, Key, Outcome, Reconciler, environment::chance, fault::Class, status::write_status,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{fmt::Debug, sync::Arc, time::Duration};
@@ -242,7 +242,7 @@ impl<P: ServiceProvider> Pipeline<P> {
         };
         let api = self.in_namespace_of::<K>(key);
         let so_far = world.statuses.begin(key);
-        match apply_status(&api, object, &live, &after, world.names.provider).await? {
+        match write_status(&api, object, &live, &after, world.names.provider).await? {
             Some(written) => {
                 self.tell(object, before, &after);
                 world.statuses.wrote(key, written.meta(), after);

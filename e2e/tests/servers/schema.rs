@@ -39,11 +39,13 @@ async fn an_order_whose_field_has_another_type_now_says_so_keeps_all_and_concern
         );
         site.told(name, &["cannot read NoteSet"]).await?;
     }
-    // What the schema would not take any more is still served; nothing can be applied to it, not even a status (the API
-    // server answers 500), so that is said when it can be.
+    // What the schema would not take any more is still served, and its status written, though nothing can be applied to
+    // it: the API server answers 500.
     site.is_repaired("other-0").await?;
     change(&site, "other", json!({"count": 3})).await?;
     wait::until(&site.notes(), "other-2", "made", |live| live.is_some()).await?;
+    wait::until(&site.orders(), "other", "Ready as it is now", is_current).await?;
+    ensure!(is_refused(&site, "other").await?, "it could be applied to");
     ensure!(site.uids("odd").await? == had, "{:?}", site.uids("odd").await?);
 
     // A process that has never seen it otherwise takes it for nothing else.
@@ -60,11 +62,30 @@ async fn an_order_whose_field_has_another_type_now_says_so_keeps_all_and_concern
     retype(&site, json!({"type": "string"})).await?;
     change(&site, "odd", json!({"text": "again"})).await?;
     for name in ["odd", "other"] {
-        site.ready(name).await?;
+        wait::until(&site.orders(), name, "Ready as it is now", is_current).await?;
     }
     ensure!(site.uids("odd").await? == had, "{:?}", site.uids("odd").await?);
     ensure!(site.notes().get("odd-0").await?.data["data"]["text"] == "again");
     provider.end().await
+}
+
+fn is_current(live: Option<&Value>) -> bool {
+    live.is_some_and(|live| {
+        live["status"]["phase"] == "Ready"
+            && live["status"]["observedGeneration"] == live["metadata"]["generation"]
+    })
+}
+
+/// Whether the API server refuses to apply anything to an order, for what is stored does not conform.
+async fn is_refused(site: &Site, name: &str) -> Result<bool> {
+    let label = json!({"apiVersion": "notes.services.open-control-plane.io/v1alpha1", "kind": "NoteSet",
+        "metadata": {"name": name, "labels": {"somebody": "else"}}});
+    let (orders, params) = (site.orders(), PatchParams::apply("somebody"));
+    match orders.patch(name, &params, &Patch::Apply(label)).await {
+        Ok(_) => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 500 => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `spec.text` gets another type.
