@@ -228,7 +228,7 @@ fn given_up(body: &Value, manager: &str, labels: &[&str]) -> Vec<Value> {
     patch
 }
 
-/// Puts the live value at `path` in place of ours. A list item is named by the value of one of its fields.
+/// Puts the live value at `path` in place of ours. A list item is named by the value of its key.
 fn keep_live(ours: &mut Value, live: &Value, path: &[&str]) {
     let Some((segment, rest)) = path.split_first() else {
         return;

@@ -8,7 +8,9 @@
 //! changes, removes or takes over one of ours.
 mod paths;
 
-pub(crate) use paths::{at_path, child_at, is_apply_entry, is_named, managed_fields, segment_of, segments};
+pub(crate) use paths::{
+    at_path, child_at, is_apply_entry, is_named, key_of, managed_fields, segment_of, segments,
+};
 
 use paths::paths;
 use serde_json::{Map, Value};

@@ -149,7 +149,9 @@ impl Object {
     }
 
     /// Removes whatever others add at `path` (`/data`; `/spec/template/spec/containers`): a map has the desired keys, a
-    /// list the desired items, and no more. Elsewhere, fields that nobody desired are left to those who own them.
+    /// list the desired items, and no more. Elsewhere, fields that nobody desired are left to those who own them. A path
+    /// may lead through items of lists, by the values of their keys: `/spec/template/spec/containers/kro/env`. Where
+    /// nothing is desired at it the object is refused.
     pub fn exact(&mut self, path: &str) -> &mut Self {
         self.wanted.exact(path);
         self

@@ -1,7 +1,7 @@
 //! What is drift and is repaired, and what is left to others.
 use crate::rig::{PATIENCE, PROVIDER, Rig, told};
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
@@ -155,6 +155,70 @@ async fn at_an_exact_path_what_others_add_is_removed_and_they_are_named() -> Res
     ensure!(rig.data("x").await? == json!({"a": "1"}));
     let live = rig.config_maps().get("x").await?;
     ensure!(live.labels().contains_key("theirs"), "elsewhere others may add");
+    let saves = rig.saves();
+    ensure!(rig.settle(&wanted).await?.applied == 0 && rig.saves() == saves);
+    Ok(())
+}
+
+#[tokio::test]
+async fn at_exact_paths_through_a_list_item_what_others_add_is_removed_and_what_is_beside_it_stays()
+-> Result<()> {
+    let rig = Rig::new("exact-items").await?;
+    let ports = json!([{"containerPort": 53, "protocol": "UDP"}]);
+    let container = json!({"name": "x", "image": "openmcp/shell:dev", "env": [{"name": "A", "value": "1"}],
+        "ports": ports, "volumeMounts": [{"name": "data", "mountPath": "/a"}]});
+    let pods = json!({"metadata": {"labels": {"app": "x"}},
+        "spec": {"containers": [container], "volumes": [{"name": "data", "emptyDir": {}}]}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "x", "namespace": rig.namespace},
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "x"}}, "template": pods}});
+    let mut wanted = rig.wanted(deployment);
+    for list in ["env", "ports", "volumeMounts"] {
+        wanted.exact(&format!("/spec/template/spec/containers/x/{list}"));
+    }
+    wanted.normalize()?;
+    let wanted = [wanted];
+    rig.settle(&wanted).await?;
+    let deployments: Api<Deployment> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let added = json!([
+        {"name": "side", "image": "x", "env": [{"name": "THEIRS"}]},
+        {"name": "x", "env": [{"name": "B", "value": "2"}], "tty": true,
+            "ports": [{"containerPort": 54, "protocol": "TCP", "name": "theirs"}],
+            "volumeMounts": [{"name": "data", "mountPath": "/b"}]},
+    ]);
+    let meddler = PatchParams {
+        field_manager: Some("meddler".to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Strategic(json!({"spec": {"template": {"spec": {"containers": added}}}}));
+    deployments.patch("x", &meddler, &patch).await?;
+    let report = rig.repaired(&wanted).await?;
+    ensure!(
+        told(&report)[0].ends_with(" added by meddler"),
+        "{:?}",
+        told(&report)
+    );
+    let live = json!(deployments.get("x").await?);
+    let containers = live["spec"]["template"]["spec"]["containers"]
+        .as_array()
+        .context("containers")?;
+    let named = |name: &str| {
+        containers
+            .iter()
+            .find(|it| it["name"] == name)
+            .context("it is gone")
+    };
+    let (ours, theirs) = (named("x")?, named("side")?);
+    ensure!(ours["env"] == json!([{"name": "A", "value": "1"}]), "{ours}");
+    ensure!(ours["ports"] == ports, "{ours}");
+    ensure!(
+        ours["volumeMounts"] == json!([{"name": "data", "mountPath": "/a"}]),
+        "{ours}"
+    );
+    ensure!(
+        ours["tty"] == true && theirs["env"][0]["name"] == "THEIRS",
+        "{live}"
+    );
     let saves = rig.saves();
     ensure!(rig.settle(&wanted).await?.applied == 0 && rig.saves() == saves);
     Ok(())

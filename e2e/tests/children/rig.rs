@@ -133,12 +133,15 @@ impl Rig {
         self.engine.converge(order, &mut inventory, &Verbatim).await
     }
 
-    /// Passes until a pass ends with nothing on its way; each further pass waits to be woken.
+    /// Passes until a pass ends with nothing on its way; each further pass waits to be woken. The report is that of the
+    /// last one, with what all of them have repaired.
     pub(crate) async fn settle(&self, wanted: &[Wanted]) -> Result<Report> {
-        let deadline = Instant::now() + PATIENCE;
+        let (deadline, mut repaired) = (Instant::now() + PATIENCE, Vec::new());
         loop {
-            let report = self.pass(wanted, false).await?;
+            let mut report = self.pass(wanted, false).await?;
+            repaired.append(&mut report.repaired);
             if report.is_settled() {
+                report.repaired = repaired;
                 return Ok(report);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -156,8 +159,16 @@ impl Rig {
             if !report.repaired.is_empty() {
                 return Ok(report);
             }
-            self.woken(deadline.saturating_duration_since(Instant::now()))
-                .await?;
+            let mut failed = report.failures.iter();
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A controller wrote its status meanwhile: that is tried again, as the queue does.
+            if failed.any(|it| it.fault.reason == "Conflict") && !left.is_zero() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            self.woken(left)
+                .await
+                .with_context(|| format!("{:?} {:?}", report.missing, report.failures))?;
         }
     }
 

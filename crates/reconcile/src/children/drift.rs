@@ -3,14 +3,12 @@
 //! Who did it is read from managedFields and never guessed from times: where nobody is recorded (a removed field,
 //! a deletion, `kubectl scale --replicas=0`) it says `unknown`.
 use super::exact::Surplus;
-use crate::digest::{is_apply_entry, managed_fields};
+use crate::digest::{is_apply_entry, key_of, managed_fields};
 use serde_json::{Map, Value};
 use std::{collections::BTreeSet, fmt};
 
 /// Fields named in one Event; the rest are counted.
 const NAMED_FIELDS: usize = 3;
-/// What list items are told apart by, the most usual first.
-const ITEM_KEYS: [&str; 6] = ["name", "key", "type", "containerPort", "port", "ip"];
 
 const DELETED: &str = "re-created, deleted";
 
@@ -196,11 +194,6 @@ fn compare<'a>(
             removed: live.is_none(),
         }),
     }
-}
-
-/// The field that tells this list item apart.
-pub(super) fn key_of(item: &Value) -> Option<&'static str> {
-    ITEM_KEYS.into_iter().find(|key| !item[*key].is_null())
 }
 
 fn keyed(items: &[Value]) -> bool {

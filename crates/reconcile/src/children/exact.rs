@@ -1,8 +1,10 @@
 //! Mode Exact: at a path nothing but what is wanted may be. Server-side apply leaves alone what others add beside our
 //! fields; here it is found, and removed by a patch that is tested against what was read.
-use super::drift::key_of;
-use crate::digest::{at_path, segments};
-use serde_json::{Value, json};
+//!
+//! Which items of a list are ours is read from what the API server says that we own: it alone knows which fields of an
+//! item are its key (of a container's port the number and the protocol, of a mount the path).
+use crate::digest::{at_path, child_at, is_apply_entry, is_named, key_of, managed_fields, segments};
+use serde_json::{Map, Value, json};
 
 /// Something that others added at an exact path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,7 @@ pub(super) struct Surplus {
 
 /// What `live` has at the exact paths beyond `wanted`, and the operations of the JSON patch that removes it.
 pub(super) fn surplus<'a>(
+    manager: &str,
     wanted: &Value,
     live: &Value,
     paths: impl Iterator<Item = &'a str>,
@@ -22,38 +25,36 @@ pub(super) fn surplus<'a>(
     let (mut found, mut patch) = (Vec::new(), Vec::new());
     for path in paths {
         let path = segments(path);
-        let Some((there, pointer)) = locate(live, &path) else {
+        let Some(there) = Place::find(manager, live, &path) else {
             continue;
         };
-        let at = format!(".{}", path.join("."));
-        let named = |name: &str| Surplus {
-            at: at.clone(),
-            name: name.to_owned(),
+        let (at, pointer) = (format!(".{}", path.join(".")), &there.pointer);
+        let mut add = |name: &str, operation: Value| {
+            let name = name.to_owned();
+            found.push(Surplus { at: at.clone(), name });
+            patch.push(operation);
         };
-        match (at_path(wanted, &path), there) {
+        match (at_path(wanted, &path), there.value) {
             (Some(Value::Object(wanted)), Value::Object(live)) => {
                 for key in live.keys().filter(|key| !wanted.contains_key(*key)) {
-                    found.push(named(key));
-                    patch.push(json!({"op": "remove", "path": format!("{pointer}/{}", escaped(key))}));
+                    let path = format!("{pointer}/{}", escaped(key));
+                    add(key, json!({"op": "remove", "path": path}));
                 }
             }
-            (Some(Value::Array(wanted)), Value::Array(live))
-                if live.iter().all(|it| key_of(it).is_some()) =>
-            {
-                let is_wanted = |item: &Value| {
-                    key_of(item).is_some_and(|key| wanted.iter().any(|it| it[key] == item[key]))
-                };
+            (Some(Value::Array(wanted)), Value::Array(live)) if there.has_keyed_items() => {
                 // From the end, so that the indices of those that follow stay what they are.
-                for (index, item) in live.iter().enumerate().rev().filter(|(_, item)| !is_wanted(item)) {
-                    found.push(named(
-                        key_of(item).map_or("", |key| item[key].as_str().unwrap_or(key)),
-                    ));
-                    patch.push(json!({"op": "remove", "path": format!("{pointer}/{index}")}));
+                for (index, item) in live.iter().enumerate().rev() {
+                    if !there.owns(item) && !wanted.contains(item) {
+                        let path = format!("{pointer}/{index}");
+                        add(&name_of(item), json!({"op": "remove", "path": path}));
+                    }
                 }
             }
             (Some(wanted), live) if wanted != live => {
-                found.push(named("items"));
-                patch.push(json!({"op": "replace", "path": pointer, "value": wanted}));
+                add(
+                    "items",
+                    json!({"op": "replace", "path": pointer, "value": wanted}),
+                );
             }
             _ => {}
         }
@@ -61,26 +62,68 @@ pub(super) fn surplus<'a>(
     (found, patch)
 }
 
-/// The value at a path of segments, with its JSON pointer.
-fn locate<'v>(value: &'v Value, path: &[&str]) -> Option<(&'v Value, String)> {
-    let (mut at, mut pointer) = (value, String::new());
-    for segment in path {
-        at = match at {
-            Value::Object(fields) => {
-                pointer.push_str(&format!("/{}", escaped(segment)));
-                fields.get(*segment)?
-            }
-            Value::Array(items) => {
-                let index = items
-                    .iter()
-                    .position(|item| crate::digest::is_named(item, segment))?;
-                pointer.push_str(&format!("/{index}"));
-                &items[index]
-            }
-            _ => return None,
-        };
+/// How people call a list item.
+fn name_of(item: &Value) -> String {
+    match key_of(item).map(|key| &item[key]) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "item".to_owned(),
     }
-    Some((at, pointer))
+}
+
+/// A value at a path, with its JSON pointer and what our manager owns of it.
+struct Place<'v> {
+    value: &'v Value,
+    pointer: String,
+    ours: Vec<&'v Map<String, Value>>,
+}
+
+impl<'v> Place<'v> {
+    fn find(manager: &str, live: &'v Value, path: &[&str]) -> Option<Self> {
+        let applied = managed_fields(live).filter(|entry| is_apply_entry(entry, manager));
+        let mut at = Self {
+            value: live,
+            pointer: String::new(),
+            ours: applied
+                .filter_map(|entry| entry["fieldsV1"].as_object())
+                .collect(),
+        };
+        for segment in path {
+            let (value, step) = match at.value {
+                Value::Object(fields) => (fields.get(*segment)?, escaped(segment)),
+                Value::Array(items) => {
+                    let index = items.iter().position(|item| is_named(item, segment))?;
+                    (&items[index], index.to_string())
+                }
+                _ => return None,
+            };
+            at = Self {
+                value,
+                pointer: format!("{}/{step}", at.pointer),
+                ours: at.below(value).filter_map(Value::as_object).collect(),
+            };
+        }
+        Some(at)
+    }
+
+    /// What we own of something that is directly in here.
+    fn below(&self, child: &Value) -> impl Iterator<Item = &'v Value> {
+        let steps = self.ours.iter().flat_map(|tree| tree.iter());
+        steps
+            .filter(move |(key, _)| child_at(self.value, key).is_some_and(|it| std::ptr::eq(it, child)))
+            .map(|(_, subtree)| subtree)
+    }
+
+    /// Whether it is a list whose items have owners of their own.
+    fn has_keyed_items(&self) -> bool {
+        self.ours
+            .iter()
+            .any(|tree| tree.keys().any(|key| key.starts_with("k:")))
+    }
+
+    fn owns(&self, item: &Value) -> bool {
+        self.below(item).next().is_some()
+    }
 }
 
 /// RFC 6901.
@@ -92,18 +135,29 @@ fn escaped(segment: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(wanted: Value, live: Value, path: &str) -> Value {
-        json!(surplus(&wanted, &live, [path].into_iter()).1)
+    /// What is removed of a live object of which we own these fields.
+    fn check(wanted: Value, mut live: Value, owned: Value, path: &str) -> Value {
+        live["metadata"]["managedFields"] = json!([
+            {"manager": "them", "operation": "Update", "fieldsV1": {"f:spec": {"f:containers": {"k:{\"name\":\"x\"}": {}}}}},
+            {"manager": "us", "operation": "Apply", "fieldsV1": owned},
+        ]);
+        json!(surplus("us", &wanted, &live, [path].into_iter()).1)
+    }
+
+    fn removals(paths: &[&str]) -> Value {
+        let removal = |path: &&str| json!({"op": "remove", "path": path});
+        paths.iter().map(removal).collect()
     }
 
     #[test]
     fn a_key_that_somebody_added_to_a_map_is_removed() {
         let (found, patch) = surplus(
+            "us",
             &json!({"data": {"a": "1"}}),
             &json!({"data": {"a": "1", "b/c": "2"}}),
             ["/data"].into_iter(),
         );
-        assert_eq!(patch, [json!({"op": "remove", "path": "/data/b~1c"})]);
+        assert_eq!(json!(patch), removals(&["/data/b~1c"]));
         assert_eq!((found[0].at.as_str(), found[0].name.as_str()), (".data", "b/c"));
     }
 
@@ -112,20 +166,41 @@ mod tests {
         let wanted = json!({"spec": {"containers": [{"name": "a"}]}});
         let live =
             json!({"spec": {"containers": [{"name": "x"}, {"name": "a", "tty": true}, {"name": "y"}]}});
+        let owned = json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}}}}});
         assert_eq!(
-            check(wanted, live, "/spec/containers"),
-            json!([{"op": "remove", "path": "/spec/containers/2"}, {"op": "remove", "path": "/spec/containers/0"}])
+            check(wanted, live, owned, "/spec/containers"),
+            removals(&["/spec/containers/2", "/spec/containers/0"])
         );
     }
 
     #[test]
-    fn a_path_below_a_list_item_is_found_by_its_key() {
+    fn a_path_through_a_list_item_is_found_by_the_value_of_its_key_and_of_no_other_field() {
         let wanted = json!({"spec": {"containers": [{"name": "a", "env": [{"name": "A"}]}]}});
-        let live = json!({"spec": {"containers": [{"name": "x"}, {"name": "a", "env": [{"name": "A"}, {"name": "B"}]}]}});
+        let live = json!({"spec": {"containers": [
+            {"name": "x", "image": "a", "env": [{"name": "C"}]},
+            {"name": "a", "env": [{"name": "A", "value": "B"}, {"name": "B"}]},
+        ]}});
+        let env = json!({"f:env": {"k:{\"name\":\"A\"}": {".": {}, "f:name": {}}}});
+        let owned = json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": env}}});
         assert_eq!(
-            check(wanted, live, "/spec/containers/a/env"),
-            json!([{"op": "remove", "path": "/spec/containers/1/env/1"}])
+            check(wanted, live, owned, "/spec/containers/a/env"),
+            removals(&["/spec/containers/1/env/1"])
         );
+    }
+
+    #[test]
+    fn items_are_told_apart_by_all_fields_of_their_key() {
+        let port = |protocol: &str| json!({"containerPort": 53, "protocol": protocol, "name": "dns"});
+        let mount = |path: &str| json!({"name": "data", "mountPath": path});
+        let owned = json!({
+            "f:ports": {"k:{\"containerPort\":53,\"protocol\":\"UDP\"}": {".": {}, "f:containerPort": {}}},
+            "f:mounts": {"k:{\"mountPath\":\"/a\"}": {".": {}, "f:name": {}}},
+        });
+        let wanted = json!({"ports": [{"containerPort": 53, "protocol": "UDP"}], "mounts": [mount("/a")]});
+        let live = json!({"ports": [port("TCP"), port("UDP")], "mounts": [mount("/a"), mount("/b")]});
+        let removed = |path| check(wanted.clone(), live.clone(), owned.clone(), path);
+        assert_eq!(removed("/ports"), removals(&["/ports/0"]));
+        assert_eq!(removed("/mounts"), removals(&["/mounts/1"]));
     }
 
     #[test]
@@ -134,10 +209,11 @@ mod tests {
             json!({"rules": [{"verbs": ["get"]}]}),
             json!({"rules": [{"verbs": ["get", "*"]}]}),
         );
+        let owned = json!({"f:rules": {}});
         assert_eq!(
-            check(wanted.clone(), live, "/rules"),
+            check(wanted.clone(), live, owned.clone(), "/rules"),
             json!([{"op": "replace", "path": "/rules", "value": [{"verbs": ["get"]}]}])
         );
-        assert_eq!(check(wanted.clone(), wanted, "/rules"), json!([]));
+        assert_eq!(check(wanted.clone(), wanted, owned, "/rules"), json!([]));
     }
 }

@@ -68,12 +68,12 @@ proptest! {
     fn what_is_removed_at_an_exact_path_is_all_and_can_be_removed(
         wanted in mutated(live()), live in mutated(live()), path in "(/spec|/data|/spec/list|/metadata/labels|/|//a~1|/é)",
     ) {
-        let (_, patch) = surplus(&wanted, &live, [&*path].into_iter());
+        let (_, patch) = surplus("us", &wanted, &live, [&*path].into_iter());
         let operations: Result<json_patch::Patch, _> = serde_json::from_value(json!(patch));
         let mut patched = live.clone();
         let done = operations.map(|it| json_patch::patch(&mut patched, &it));
         prop_assert!(matches!(done, Ok(Ok(()))), "{patch:?} of {live}");
-        let (left, _) = surplus(&wanted, &patched, [&*path].into_iter());
+        let (left, _) = surplus("us", &wanted, &patched, [&*path].into_iter());
         prop_assert!(left.is_empty(), "{left:?} is left of {live} at {path}");
     }
 }

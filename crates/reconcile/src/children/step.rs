@@ -145,7 +145,7 @@ impl Engine {
             }
             Err(fault) => return Err(fault.into()),
         };
-        let (_, removals) = surplus(&made, &body, wanted.exacts());
+        let (_, removals) = surplus(self.manager(), &made, &body, wanted.exacts());
         let body = match removals.is_empty() {
             true => body,
             false => target.trim(&body, removals).await?,
@@ -258,7 +258,7 @@ impl Engine {
             (false, Some(_)) => None,
             (false, None) => Drift::between(&wanted.object, &body, self.manager()),
         };
-        let beside = || match surplus(&wanted.object, &body, wanted.exacts()).0 {
+        let beside = || match surplus(self.manager(), &wanted.object, &body, wanted.exacts()).0 {
             added if added.is_empty() => Drift::taken_over(wanted.kind(), name, &foreign),
             added => Drift::added(wanted.kind(), name, &added, &foreign),
         };

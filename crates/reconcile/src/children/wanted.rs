@@ -2,7 +2,7 @@
 use super::kinds::Kind;
 use crate::{
     Fault,
-    digest::{EXACT_ANNOTATION, IGNORE_ANNOTATION},
+    digest::{EXACT_ANNOTATION, IGNORE_ANNOTATION, at_path, segments},
     inventory::{Entry, Id},
 };
 use k8s_openapi::ByteString;
@@ -122,7 +122,9 @@ impl Wanted {
     }
 
     /// Removes whatever others add at `path` (`/data`; `/spec/template/spec/containers`): a map has the wanted keys,
-    /// a list the wanted items and no more. What is inside of an item is not concerned: it has a path of its own.
+    /// a list the wanted items and no more. What is inside of an item is not concerned: it has a path of its own, with the
+    /// value of its key (`/spec/template/spec/containers/kro/env`). [`Wanted::normalize`] refuses a path at which nothing
+    /// is wanted.
     pub fn exact(&mut self, path: &str) {
         self.note_path(EXACT_ANNOTATION, path);
     }
@@ -250,7 +252,28 @@ impl Wanted {
             encode_string_data(&mut self.object);
         }
         drop_nulls(&mut self.object);
-        Ok(())
+        self.check_exact_paths()
+    }
+
+    /// At a path that leads nowhere nothing would ever be removed.
+    fn check_exact_paths(&self) -> Result<(), Fault> {
+        let leads_nowhere = |path: &&str| {
+            let there = at_path(&self.object, &segments(path));
+            !there.is_some_and(|it| it.is_object() || it.is_array())
+        };
+        match self.exacts().find(leads_nowhere) {
+            // What a maker completes is not here yet.
+            Some(path) if self.recipe.is_none() => Err(Fault::invalid(
+                "InvalidObject",
+                format!(
+                    "{}: nothing can be kept exact at {path}, for no map and no list is desired there: a list item is \
+                     named by the value of its key, as in /spec/template/spec/containers/NAME/env, and what is to stay \
+                     empty is desired empty",
+                    self.id(None)
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -329,6 +352,37 @@ mod tests {
             wanted.normalize().unwrap_err().message,
             "a desired ConfigMap has no name"
         );
+    }
+
+    #[test]
+    fn an_exact_path_that_leads_nowhere_is_refused_and_the_possible_ones_are_told() {
+        let normalized = |path: &str| {
+            let containers = json!([{"name": "kro", "image": "kro:1", "env": [{"name": "A"}], "ports": []}]);
+            let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": containers}});
+            let mut wanted = Wanted::new("mcp", object);
+            wanted.exact(path);
+            wanted.normalize().map_err(|fault| fault.message)
+        };
+        for path in [
+            "/spec/containers",
+            "/spec/containers/kro/env",
+            "/spec/containers/kro/ports",
+            "/spec",
+        ] {
+            assert_eq!(normalized(path), Ok(()), "{path}");
+        }
+        for path in [
+            "/spec/containers/kro:1/env",
+            "/spec/containers[name=kro]/env",
+            "/spec/containers/kro/image",
+            "/data",
+        ] {
+            let message = normalized(path).unwrap_err();
+            assert!(
+                message.starts_with(&format!("Pod x: nothing can be kept exact at {path},")),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) fn segments(path: &str) -> Vec<&str> {
     path.split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
-/// The value at a path. A list item is named by the value of one of its fields.
+/// The value at a path. A list item is named by the value of its key.
 pub(crate) fn at_path<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     let Some((segment, rest)) = path.split_first() else {
         return Some(value);
@@ -39,10 +39,30 @@ pub(crate) fn at_path<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> 
     at_path(next, rest)
 }
 
-/// Whether a path's segment names this list item.
+/// What list items are told apart by, the most usual first. Volumes may be mounted twice under one name.
+const ITEM_KEYS: [&str; 8] = [
+    "mountPath",
+    "devicePath",
+    "name",
+    "key",
+    "type",
+    "containerPort",
+    "port",
+    "ip",
+];
+
+/// The field that tells this list item apart.
+pub(crate) fn key_of(item: &Value) -> Option<&'static str> {
+    ITEM_KEYS.into_iter().find(|key| !item[*key].is_null())
+}
+
+/// Whether a path's segment names this list item: it is the value of a field that tells items apart.
 pub(crate) fn is_named(item: &Value, segment: &str) -> bool {
-    item.as_object()
-        .is_some_and(|fields| fields.values().any(|value| value == segment))
+    ITEM_KEYS.into_iter().any(|key| match &item[key] {
+        Value::String(text) => text == segment,
+        Value::Number(number) => number.to_string() == segment,
+        _ => false,
+    })
 }
 
 /// What a step of FieldsV1 leads to: `f:` a field, `k:` the list item with these keys, `v:` the set member with
