@@ -22,7 +22,11 @@ use openmcp_reconcile::{
     inventory::Inventory,
 };
 use serde_json::json;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// When the provider is asked again about what the pass itself has changed.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -114,13 +118,10 @@ pub(super) async fn apply<P: ServiceProvider>(
         wanted.retain(made);
         desired.waiting.extend(unanswered);
     }
+    let current: BTreeSet<String> = sites.keys().cloned().collect();
     // What is left on a cluster that is not used any more is removed there, as far as it can be reached.
     let elsewhere = deletion::reach_recorded(world, owner, &record, &mut inventory, &mut sites).await;
     let (reached, unreached) = part(sites);
-    if unreached.is_empty() && elsewhere.is_ok() {
-        let secrets: Vec<Source> = reached.values().map(|reached| reached.secret).collect();
-        world.requests.connections.keep_only(owner.key, &secrets);
-    }
     let now = world.environment.now();
     let clusters: BTreeMap<String, Cluster> = reached
         .iter()
@@ -147,6 +148,12 @@ pub(super) async fn apply<P: ServiceProvider>(
     let outdated = children::are_outdated(&desired.answers, &report, inventory.entries());
     let outdated = outdated.then_some(AGAIN);
     let health = health(world, owner.key, &report).await;
+    if unreached.is_empty() && elsewhere.is_ok() {
+        let used = |name: &String| {
+            current.contains(name) || inventory.entries().keys().any(|id| id.cluster == *name)
+        };
+        leave_others(world, owner.key, reached.iter().filter(|(name, _)| used(name)));
+    }
     drop(inventory);
     let (made, unmade) = match values::ensure(world, owner, &record, &desired.asks).await {
         Ok(again) => (again, None),
@@ -173,6 +180,17 @@ pub(super) async fn apply<P: ServiceProvider>(
             .flatten()
             .min(),
     }))
+}
+
+/// Gives back the connections to clusters where nothing is wanted or left. By the pass that empties them: nobody may come
+/// by again to do it.
+fn leave_others<'a, P: ServiceProvider>(
+    world: &World<P>,
+    key: &Key,
+    used: impl Iterator<Item = (&'a String, &'a Reached)>,
+) {
+    let secrets: Vec<Source> = used.map(|(_, reached)| reached.secret).collect();
+    world.requests.connections.keep_only(key, &secrets);
 }
 
 /// The clusters that do not answer, as what is waited for. Where none does, there is nothing to do.
