@@ -33,7 +33,16 @@ pub(super) struct Step<'a> {
     pub(super) action: Action,
 }
 
-/// What an executed step brought.
+/// What a step came to.
+pub(super) enum Outcome {
+    /// Nothing was to be done: the child is as the watch has it.
+    Nothing,
+    /// Nothing was to be done: the child is as a look has just found it, and its event will be no news.
+    Same(Child),
+    Applied(Box<Done>),
+}
+
+/// What an apply brought.
 pub(super) struct Done {
     entry: Entry,
     child: Child,
@@ -78,29 +87,25 @@ impl Engine {
         &self,
         scene: &Scene<'_, M>,
         step: Step<'c>,
-    ) -> (&'c Candidate<'c>, Result<Option<Done>, Held>) {
+    ) -> (&'c Candidate<'c>, Result<Outcome, Held>) {
         (step.candidate, self.execute(scene, step).await)
     }
 
-    async fn execute<M: Maker>(
-        &self,
-        scene: &Scene<'_, M>,
-        mut step: Step<'_>,
-    ) -> Result<Option<Done>, Held> {
+    async fn execute<M: Maker>(&self, scene: &Scene<'_, M>, mut step: Step<'_>) -> Result<Outcome, Held> {
         let order = scene.order;
         let Candidate { wanted, id, live } = step.candidate;
         if matches!(step.action, Action::Nothing | Action::Await) {
             if wanted.mode == Mode::Detect {
                 self.told().is_over(order.key, id);
             }
-            return Ok(None);
+            return Ok(Outcome::Nothing);
         }
         let live = live.as_ref().map(Child::digest);
         if step.action == Action::Report && live.is_some_and(|live| self.told().knows(order.key, id, live)) {
-            return Ok(None);
+            return Ok(Outcome::Nothing);
         }
         let Some(cluster) = order.clusters.get(&wanted.cluster) else {
-            return Ok(None);
+            return Ok(Outcome::Nothing);
         };
         let kind = match scene.kind(wanted) {
             Some(kind) => kind.clone(),
@@ -125,8 +130,8 @@ impl Engine {
                 Some(drift)
             }
             Admitted::Same(child) => {
-                self.record(order.key, cluster, &address, child);
-                return Ok(None);
+                self.record(order.key, cluster, &address, child.clone());
+                return Ok(Outcome::Same(child));
             }
         };
         let made = if wanted.recipe.is_some() {
@@ -171,11 +176,11 @@ impl Engine {
             orphan: wanted.retain,
             ..step.entry
         };
-        Ok(Some(Done {
+        Ok(Outcome::Applied(Box::new(Done {
             entry,
             child,
             repaired: drift,
-        }))
+        })))
     }
 
     /// Takes over what the API server said of a child, so that its event is no news.
@@ -295,19 +300,20 @@ pub(super) enum Standing {
 /// Puts the outcome of one step into inventory and report.
 pub(super) fn take_in<S: Store>(
     candidate: &Candidate<'_>,
-    outcome: Result<Option<Done>, Held>,
+    outcome: Result<Outcome, Held>,
     inventory: &mut Inventory<'_, S>,
     report: &mut Report,
 ) -> Standing {
     let id = candidate.id.clone();
     let child = match outcome {
-        Ok(Some(done)) => {
+        Ok(Outcome::Applied(done)) => {
             inventory.record(done.entry);
             report.applied += 1;
             report.repaired.extend(done.repaired);
             Some(done.child)
         }
-        Ok(None) => candidate.live.clone(),
+        Ok(Outcome::Same(child)) => Some(child),
+        Ok(Outcome::Nothing) => candidate.live.clone(),
         Err(Held::Failed(fault)) => {
             report.failures.push(Failure { id, fault });
             return Standing::Missing;

@@ -5,7 +5,11 @@
 //! So a near server that is busy gets few, and who orders something meanwhile finds a short queue there; a
 //! far one that has time gets as many as its distance needs.
 //!
+//! A server that takes longer than [`LATE`] is late by itself, and gets as many as ever: fewer passes work on it then (see
+//! [`super::turns`]), and they have to come to their end.
+//!
 //! Sans-IO: told how long each request took.
+use super::turns::LATE;
 use std::time::Duration;
 
 /// Always allowed: with fewer, one slow request would hold up all others.
@@ -42,6 +46,10 @@ impl Pace {
 
     /// A request was answered after `took`; `full`: as many as may be were in flight.
     pub(super) fn answered(&mut self, took: Duration, full: bool) {
+        if took >= LATE {
+            self.limit = MOST as f64;
+            return;
+        }
         let took = took.as_secs_f64().max(1e-6);
         self.fastest = self.fastest.min(took);
         let queued = self.limit * (1.0 - self.fastest / took);
@@ -95,6 +103,13 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_late_by_itself_gets_as_many_as_ever() {
+        let mut pace = Pace::default();
+        pace.answered(LATE, true);
+        assert_eq!(pace.limit(), MOST);
+    }
+
+    #[test]
     fn a_bound_that_nobody_reaches_does_not_grow() {
         let mut pace = Pace::default();
         (0..1000).for_each(|_| pace.answered(Duration::from_millis(5), false));
@@ -105,7 +120,7 @@ mod tests {
     fn an_answer_in_no_time_is_no_division_by_zero() {
         let mut pace = Pace::default();
         pace.answered(Duration::ZERO, true);
-        pace.answered(Duration::from_secs(1), true);
+        pace.answered(Duration::from_millis(1), true);
         assert!((LEAST..=MOST).contains(&pace.limit()));
     }
 }

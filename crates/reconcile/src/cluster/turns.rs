@@ -26,7 +26,7 @@ use std::{
 use tokio::time::{Instant, timeout};
 
 /// A request that has waited so long shows that the cluster is slow. An API server under full load answers in less.
-const LATE: Duration = Duration::from_secs(1);
+pub(super) const LATE: Duration = Duration::from_secs(1);
 /// Without a late request for so long, the cluster is not slow any more.
 const HOLD: Duration = Duration::from_secs(10);
 /// Passes at a slow cluster at once.
