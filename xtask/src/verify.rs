@@ -1,8 +1,12 @@
 //! Every test: the quick ones first, then the suites that need a platform, on one that is made for them.
-use crate::{build, cargo, openmcp, plan, run};
+use crate::{cargo, openmcp, plan, run};
 use std::process::Command;
 
 const PLATFORM: &str = "verify";
+/// Traces are optional, the end-to-end suites hidden from who has no platform. Each step chooses the same features of
+/// libraries: with others, many dependencies would be built once more.
+const QUICK: [&str; 2] = ["--features", "service-provider-runtime/telemetry"];
+const ALL: [&str; 2] = ["--features", "openmcp-e2e/e2e,service-provider-runtime/telemetry"];
 
 /// `cargo verify [--quick]`.
 pub(crate) fn run_verify(options: &[String]) -> Result<(), String> {
@@ -18,20 +22,15 @@ pub(crate) fn run_verify(options: &[String]) -> Result<(), String> {
 
 fn every_test(quick: bool) -> Result<(), String> {
     plan::announce("verify", !quick)?;
-    run(cargo().args(["test", "--workspace"]))?;
+    // Binaries and tests in one go: they share what their dependencies are built with.
+    run(cargo().args(["build", "--workspace", "--all-targets"]).args(ALL))?;
+    // The end-to-end suites need a platform.
+    run(cargo()
+        .args(["test", "--workspace", "--exclude", "openmcp-e2e"])
+        .args(QUICK))?;
     if quick {
         return Ok(());
     }
-    // Traces are an optional feature with dependencies of its own.
-    run(cargo().args([
-        "test",
-        "--workspace",
-        "--features",
-        "service-provider-runtime/telemetry",
-        "--test",
-        "telemetry",
-    ]))?;
-    build()?;
     let platform = Platform::up()?;
     let suites = run(cargo()
         .args([
@@ -44,16 +43,14 @@ fn every_test(quick: bool) -> Result<(), String> {
             "openmcp-testkit",
             "--exclude",
             "openmcp-reconcile",
-            "--features",
-            "openmcp-e2e/e2e",
             "--test",
             "*",
             // Its unit tests include one on a real API server.
             "--bin",
             "openmcp-operator",
-            "--",
-            "--include-ignored",
         ])
+        .args(ALL)
+        .args(["--", "--include-ignored"])
         // The suites share one platform and two cores: one scene at a time.
         .env("RUST_TEST_THREADS", "1")
         .env("OPENMCP_PLATFORM_NAME", PLATFORM)

@@ -16,6 +16,7 @@ pub(crate) use pass::lane;
 use pass::{REPORT_GRACE, Running, pass};
 use std::{
     future::Future,
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
@@ -25,27 +26,41 @@ use std::{
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// What one reconcile is about: an object of a kind on the controller's root cluster.
+/// What one reconcile is about: an object of a kind on the controller's root cluster. Cheap to clone: there may be tens
+/// of thousands, each held in many places, and clones share its names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct Key(Arc<Named>);
+
+/// The names of a [`Key`].
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Named {
     /// The kind's name, which tells apart keys of one controller with several root kinds.
     pub kind: &'static str,
     /// Empty for cluster-scoped objects. It is also the tenant for fairness.
-    pub namespace: String,
+    pub namespace: Box<str>,
     /// The object's name.
-    pub name: String,
+    pub name: Box<str>,
 }
 
 impl Key {
     /// A key; `namespace` is empty for cluster-scoped kinds.
-    pub fn new(kind: &'static str, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
+    pub fn new(kind: &'static str, namespace: impl Into<Box<str>>, name: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(Named {
             kind,
             namespace: namespace.into(),
             name: name.into(),
-        }
+        }))
     }
 }
+
+impl Deref for Key {
+    type Target = Named;
+
+    fn deref(&self) -> &Named {
+        &self.0
+    }
+}
+
 impl Tenanted for Key {
     fn tenant(&self) -> &str {
         &self.namespace

@@ -31,7 +31,7 @@ pub mod telemetry;
 mod text;
 pub mod watch;
 
-pub use controller::{Controller, Handle, Key, Limits, Outcome, Reconciler};
+pub use controller::{Controller, Handle, Key, Limits, Named, Outcome, Reconciler};
 pub use environment::Environment;
 pub use fault::Fault;
 pub use queue::Lane;

@@ -5,7 +5,7 @@ use openmcp_reconcile::Key;
 use std::{
     collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Kind, namespace and name of an object on the platform, as 128 bits that nobody outside this process can foresee.
@@ -22,28 +22,28 @@ pub(crate) struct Dependents {
 #[derive(Default)]
 struct Edges {
     readers: HashMap<Source, Readers>,
-    read: HashMap<Arc<Key>, Vec<Source>>,
+    read: HashMap<Key, Vec<Source>>,
 }
 
 /// Most objects have one reader, some have all.
 enum Readers {
-    One(Arc<Key>),
+    One(Key),
     #[expect(
         clippy::box_collection,
         reason = "four words less for each object that has one reader"
     )]
-    Many(Box<HashSet<Arc<Key>>>),
+    Many(Box<HashSet<Key>>),
 }
 
 impl Readers {
     fn contains(&self, key: &Key) -> bool {
         match self {
-            Self::One(held) => **held == *key,
+            Self::One(held) => held == key,
             Self::Many(held) => held.contains(key),
         }
     }
 
-    fn add(&mut self, key: Arc<Key>) {
+    fn add(&mut self, key: Key) {
         match self {
             Self::One(held) => *self = Self::Many(Box::new([held.clone(), key].into())),
             Self::Many(held) => {
@@ -55,7 +55,7 @@ impl Readers {
     /// Returns whether nobody is left.
     fn remove(&mut self, key: &Key) -> bool {
         match self {
-            Self::One(held) => **held == *key,
+            Self::One(held) => held == key,
             Self::Many(held) => {
                 held.remove(key);
                 held.is_empty()
@@ -83,10 +83,7 @@ impl Dependents {
         if readers.is_some_and(|readers| readers.contains(key)) {
             return;
         }
-        let key = match edges.read.get_key_value(key) {
-            Some((held, _)) => held.clone(),
-            None => Arc::new(key.clone()),
-        };
+        let key = edges.read.get_key_value(key).map_or(key, |(key, _)| key).clone();
         match edges.readers.get_mut(&source) {
             Some(readers) => readers.add(key.clone()),
             None => {
@@ -102,8 +99,8 @@ impl Dependents {
     pub(crate) fn of(&self, kind: &'static str, namespace: &str, name: &str) -> Vec<Key> {
         let mut keys: Vec<Key> = match self.edges().readers.get(&self.source(kind, namespace, name)) {
             None => Vec::new(),
-            Some(Readers::One(key)) => vec![Key::clone(key)],
-            Some(Readers::Many(keys)) => keys.iter().map(|key| Key::clone(key)).collect(),
+            Some(Readers::One(key)) => vec![key.clone()],
+            Some(Readers::Many(keys)) => keys.iter().cloned().collect(),
         };
         keys.sort_unstable();
         keys

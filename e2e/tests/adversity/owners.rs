@@ -197,7 +197,7 @@ impl Owners {
 
 impl Reconciler for Subject {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
-        let owner = self.owners.lock().unwrap().get(&key.name).cloned();
+        let owner = self.owners.lock().unwrap().get(&*key.name).cloned();
         let Some(owner) = owner else {
             return Ok(Outcome::Settled);
         };
@@ -218,7 +218,7 @@ impl Owner {
         let mut inventory = Inventory::new(&store, self.record.entries());
         let mark = Mark {
             label: OWNER,
-            value: self.key.name.clone(),
+            value: self.key.name.to_string(),
         };
         if self.ends.load(Ordering::Relaxed) {
             let ids: Vec<Id> = inventory.entries().keys().cloned().collect();

@@ -61,7 +61,7 @@ type Leases = Vec<Arc<Lease>>;
 pub struct Engine {
     children: Children,
     damper: Arc<Damper>,
-    leases: Mutex<HashMap<Arc<Key>, Leases>>,
+    leases: Mutex<HashMap<Key, Leases>>,
     told: Told,
 }
 
@@ -119,10 +119,8 @@ impl Engine {
     /// The share of `key` in a watch, kept until [`Engine::forget`] or until a convergence does not need it.
     pub fn lease(&self, key: &Key, cluster: &Cluster, kind: &Kind, scope: Scope) -> Arc<Lease> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = match leases.get_key_value(key) {
-            Some((key, _)) => key.clone(),
-            None => Arc::new(key.clone()),
-        };
+        // One key for all that is held.
+        let key = leases.get_key_value(key).map_or(key, |(key, _)| key).clone();
         let held = leases.entry(key.clone()).or_default();
         match held.iter().find(|lease| lease.is_of(cluster, kind, scope)) {
             Some(lease) => lease.clone(),

@@ -129,7 +129,7 @@ impl Children {
 
     /// A share in the watch of `kind` on `cluster`, for the reconciles of `key`. Starts the watch if it is the
     /// first.
-    pub fn lease(&self, cluster: &Cluster, kind: &Kind, scope: Scope, key: &Arc<Key>) -> Lease {
+    pub fn lease(&self, cluster: &Cluster, kind: &Kind, scope: Scope, key: &Key) -> Lease {
         let id = WatchId {
             connection: cluster.connection,
             kind: kind.clone(),
@@ -167,7 +167,7 @@ impl Shared {
 /// A share in a watch, held for one key. Dropping it gives it back.
 pub struct Lease {
     watch: Arc<Watch>,
-    key: Arc<Key>,
+    key: Key,
     places: Mutex<Vec<Place>>,
 }
 

@@ -16,7 +16,7 @@ impl Requests {
             return told;
         }
         let workload = names::request(self.provider, &owner.key.name, RequestTarget::Workload);
-        for (role, name) in [(Role::Mcp, &owner.key.name), (Role::Workload, &workload)] {
+        for (role, name) in [(Role::Mcp, &*owner.key.name), (Role::Workload, &workload)] {
             told.extend(self.cluster_requests.outdated(&owner.namespace, name));
             let request = self.cluster_requests.get(&owner.namespace, name).ok().flatten();
             let Some(cluster) = request.as_ref().and_then(|request| request.granted_cluster()) else {

@@ -238,7 +238,7 @@ impl Requests {
         }
         // The request that granted the cluster, where it is still there; on the way out it may be gone.
         let request = match cluster.role {
-            Role::Mcp => owner.key.name.clone(),
+            Role::Mcp => owner.key.name.to_string(),
             Role::Workload => names::request(self.provider, &owner.key.name, target),
         };
         let grants = |request: &Arc<ClusterRequest>| request.granted_cluster() == Some(&cluster.reference());
@@ -317,7 +317,7 @@ impl Requests {
     }
 
     fn labels(&self, owner: &Owner<'_>, target: RequestTarget) -> BTreeMap<String, String> {
-        let Key { namespace, name, .. } = owner.key;
+        let (namespace, name) = (&owner.key.namespace, &owner.key.name);
         [
             (labels::MANAGED_BY, self.provider.to_owned()),
             (

@@ -101,8 +101,8 @@ pub(super) async fn apply<P: ServiceProvider>(
     let owner_ref = OwnerRef {
         group: world.names.group.clone(),
         kind: world.names.kind.to_owned(),
-        namespace: owner.key.namespace.clone(),
-        name: owner.key.name.clone(),
+        namespace: owner.key.namespace.to_string(),
+        name: owner.key.name.to_string(),
         uid,
     };
     let record = world

@@ -53,13 +53,13 @@ pub(super) fn inputs<P: ServiceProvider>(world: &World<P>, key: &Key) -> Result<
     match world.control_planes.get(&key.namespace, &key.name) {
         Some(found) if !found.terminates => Ok(config),
         Some(_) => Err(ReadError::ControlPlaneTerminating(
-            key.namespace.clone(),
-            key.name.clone(),
+            key.namespace.to_string(),
+            key.name.to_string(),
         )),
         None => Err(ReadError::NoControlPlane {
             kind: world.names.kind,
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
             others: neighbours(world, &key.namespace),
         }),
     }

@@ -10,7 +10,6 @@ use kube::{Resource, runtime::watcher::Event};
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
-    sync::Arc,
 };
 use unfollowed::Lookup;
 
@@ -23,9 +22,9 @@ pub(super) struct State {
     places: [RandomState; 2],
     slots: HashMap<Place, Slot>,
     /// Who is woken when any object comes or goes.
-    crowd: Vec<Arc<Key>>,
+    crowd: Vec<Key>,
     /// Who is woken when the first list is complete, or fails.
-    waiting: BTreeSet<Arc<Key>>,
+    waiting: BTreeSet<Key>,
     synced: bool,
     /// Why the last try failed.
     failure: Option<String>,
@@ -52,16 +51,16 @@ struct Slot {
 enum Followers {
     #[default]
     None,
-    One(Arc<Key>),
+    One(Key),
     #[expect(
         clippy::box_collection,
         reason = "two words less for each child that has one follower"
     )]
-    Many(Box<Vec<Arc<Key>>>),
+    Many(Box<Vec<Key>>),
 }
 
 impl Followers {
-    fn as_slice(&self) -> &[Arc<Key>] {
+    fn as_slice(&self) -> &[Key] {
         match self {
             Self::None => &[],
             Self::One(key) => std::slice::from_ref(key),
@@ -69,7 +68,7 @@ impl Followers {
         }
     }
 
-    fn add(&mut self, key: &Arc<Key>) -> bool {
+    fn add(&mut self, key: &Key) -> bool {
         if self.as_slice().contains(key) {
             return false;
         }
@@ -87,10 +86,10 @@ impl Followers {
     fn remove(&mut self, key: &Key) {
         match self {
             Self::None => {}
-            Self::One(held) if **held != *key => {}
+            Self::One(held) if held != key => {}
             Self::One(_) => *self = Self::None,
             Self::Many(keys) => {
-                keys.retain(|held| **held != *key);
+                keys.retain(|held| held != key);
                 if keys.is_empty() {
                     *self = Self::None;
                 }
@@ -101,7 +100,7 @@ impl Followers {
 
 impl State {
     /// `Ok(false)` until the first list is complete; the key is woken then. `Err`: why the list fails.
-    pub(super) fn synced(&mut self, key: &Arc<Key>) -> Result<bool, String> {
+    pub(super) fn synced(&mut self, key: &Key) -> Result<bool, String> {
         if !self.synced {
             self.waiting.insert(key.clone());
         }
@@ -137,7 +136,7 @@ impl State {
         &mut self,
         namespace: &str,
         name: &str,
-        key: &Arc<Key>,
+        key: &Key,
     ) -> (Option<Child>, Option<Place>) {
         let place = self.place(namespace, name);
         let slot = self.slots.entry(place).or_default();
@@ -162,12 +161,12 @@ impl State {
         }
     }
 
-    pub(super) fn join_crowd(&mut self, key: &Arc<Key>) {
+    pub(super) fn join_crowd(&mut self, key: &Key) {
         self.crowd.push(key.clone());
     }
 
     pub(super) fn leave_crowd(&mut self, key: &Key) {
-        if let Some(index) = self.crowd.iter().position(|held| **held == *key) {
+        if let Some(index) = self.crowd.iter().position(|held| held == key) {
             self.crowd.swap_remove(index);
         }
     }
@@ -188,7 +187,7 @@ impl State {
     }
 
     /// Takes one event and tells whom to wake.
-    pub(super) fn take(&mut self, digester: &Digester, kind: &str, event: Event<Body>) -> Vec<Arc<Key>> {
+    pub(super) fn take(&mut self, digester: &Digester, kind: &str, event: Event<Body>) -> Vec<Key> {
         match event {
             Event::Init => {
                 self.list = self.list.wrapping_add(1);
@@ -205,7 +204,7 @@ impl State {
     }
 
     /// A first failure is worth telling those who wait for the list.
-    pub(super) fn fail(&mut self, failure: String) -> Vec<Arc<Key>> {
+    pub(super) fn fail(&mut self, failure: String) -> Vec<Key> {
         let first = self.failure.replace(failure).is_none();
         if first && !self.synced {
             self.waiting.iter().cloned().collect()
@@ -215,7 +214,7 @@ impl State {
     }
 
     /// Everybody who follows a child, in the order of the keys.
-    pub(super) fn followers(&self) -> BTreeSet<Arc<Key>> {
+    pub(super) fn followers(&self) -> BTreeSet<Key> {
         let slots = self.slots.values();
         slots
             .flat_map(|slot| slot.followers.as_slice())
@@ -223,7 +222,7 @@ impl State {
             .collect()
     }
 
-    fn store(&mut self, digester: &Digester, kind: &str, body: &Body, listed: bool) -> Vec<Arc<Key>> {
+    fn store(&mut self, digester: &Digester, kind: &str, body: &Body, listed: bool) -> Vec<Key> {
         let Some(child) = Child::observe(digester, kind, &body.value) else {
             return Vec::new();
         };
@@ -248,7 +247,7 @@ impl State {
         }
     }
 
-    fn forget(&mut self, at: Place) -> Vec<Arc<Key>> {
+    fn forget(&mut self, at: Place) -> Vec<Key> {
         if let Some(slot) = self.slots.get_mut(&at) {
             slot.child = None;
             slot.lookup = Lookup::default();
@@ -259,7 +258,7 @@ impl State {
     }
 
     /// A complete list: what it did not show has left the watch.
-    fn finish_list(&mut self) -> Vec<Arc<Key>> {
+    fn finish_list(&mut self) -> Vec<Key> {
         let lost = |slot: &Slot| slot.child.is_some() && slot.list != self.list;
         let lost: Vec<Place> = self
             .slots
@@ -267,7 +266,7 @@ impl State {
             .filter(|(_, slot)| lost(slot))
             .map(|(place, _)| *place)
             .collect();
-        let mut keys: Vec<Arc<Key>> = lost.into_iter().flat_map(|place| self.forget(place)).collect();
+        let mut keys: Vec<Key> = lost.into_iter().flat_map(|place| self.forget(place)).collect();
         // In order: one seed of a simulation leads to one run.
         keys.sort_unstable();
         self.failure = None;
@@ -277,7 +276,7 @@ impl State {
     }
 
     /// Those who follow a child; on arrivals and departures the crowd too.
-    fn whom(&self, at: Place, all: bool) -> Vec<Arc<Key>> {
+    fn whom(&self, at: Place, all: bool) -> Vec<Key> {
         let followers = self
             .slots
             .get(&at)
@@ -295,14 +294,14 @@ mod tests {
 
     pub(super) struct Subject {
         pub(super) state: State,
-        pub(super) key: Arc<Key>,
+        pub(super) key: Key,
     }
 
     impl Subject {
         pub(super) fn new() -> Self {
             Self {
                 state: State::default(),
-                key: Arc::new(Key::new("X", "a", "x")),
+                key: Key::new("X", "a", "x"),
             }
         }
         pub(super) fn take(&mut self, event: Event<Body>) -> usize {
