@@ -80,7 +80,7 @@ impl Reconcile {
             Ok(_) => Ok(false),
             // Of an unknown path or kind a 404 says nothing about the object.
             Err(kube::Error::Api(status))
-                if status.code == 404 && status.details.as_ref().is_some_and(|d| d.name == key.name) =>
+                if status.code == 404 && status.details.as_ref().is_some_and(|d| d.name == *key.name) =>
             {
                 Ok(true)
             }
