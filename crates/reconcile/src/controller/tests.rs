@@ -21,7 +21,7 @@ impl Reconciler for Script {
     async fn reconcile(&self, key: &Key) -> Result<Outcome, Fault> {
         let nth = {
             let mut passes = self.passes.lock().unwrap();
-            let nth = passes.entry(key.name.clone()).or_default();
+            let nth = passes.entry(key.name.to_string()).or_default();
             *nth += 1;
             *nth
         };
@@ -29,7 +29,7 @@ impl Reconciler for Script {
         self.most_at_once.fetch_max(running, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(5)).await;
         self.at_once.fetch_sub(1, Ordering::SeqCst);
-        match key.name.as_str() {
+        match &*key.name {
             "panics" => panic!("as told"),
             "hangs" => std::future::pending().await,
             "fails-once" if nth == 1 => Err(Fault::retry("Conflict", "as told")),
@@ -42,7 +42,7 @@ impl Reconciler for Script {
         self.reports
             .lock()
             .unwrap()
-            .push((key.name.clone(), fault.reason));
+            .push((key.name.to_string(), fault.reason));
     }
 }
 

@@ -32,7 +32,7 @@ fn queue(workers: usize) -> Queue<Key> {
 fn drain(queue: &mut Queue<Key>, now: Duration) -> Vec<String> {
     let mut names = Vec::new();
     while let Some(job) = queue.next(now) {
-        names.push(job.key.name.clone());
+        names.push(job.key.name.to_string());
         queue.done(now, &job.key, Finish::Settled, 0.5);
     }
     names
