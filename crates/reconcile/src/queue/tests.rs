@@ -96,7 +96,7 @@ fn one_tenant_or_bulk_work_never_holds_every_worker() {
         queue.wake(at(0), key(&format!("t{nth}"), "b"), Lane::Bulk);
     }
     let jobs: Vec<_> = std::iter::from_fn(|| queue.next(at(0))).collect();
-    assert_eq!(jobs.iter().filter(|job| job.key.namespace == "loud").count(), 2);
+    assert_eq!(jobs.iter().filter(|job| &*job.key.namespace == "loud").count(), 2);
     assert_eq!(jobs.len(), 4);
     let mut queue = Queue::new(Bounds {
         workers: 4,
@@ -108,7 +108,7 @@ fn one_tenant_or_bulk_work_never_holds_every_worker() {
     }
     assert_eq!(std::iter::from_fn(|| queue.next(at(0))).count(), 3);
     queue.wake(at(0), key("user", "x"), Lane::Urgent);
-    assert_eq!(queue.next(at(0)).unwrap().key.name, "x");
+    assert_eq!(&*queue.next(at(0)).unwrap().key.name, "x");
 }
 
 #[test]
@@ -407,7 +407,7 @@ proptest! {
             }
             let job = queue.next(at(0)).unwrap();
             queue.done(at(0), &job.key, Finish::Settled, 0.5);
-            if job.key.name == "bulk" {
+            if &*job.key.name == "bulk" {
                 break;
             }
             passes += 1;
