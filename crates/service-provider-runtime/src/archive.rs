@@ -1,10 +1,13 @@
 //! A watch of a kind of which there may be tens of thousands: what it has seen is kept deflated, a hundred bytes or two
 //! an object instead of several thousand, and inflated for whoever reads it (some microseconds).
 //!
-//! Objects of one kind look alike: the first one that is seen is the dictionary of all others.
+//! Objects of one kind look alike: the first one that is seen is the dictionary of all others. What they do not share is
+//! mostly hexadecimal, see [`hex`].
 //!
 //! An object that this build cannot decode is there all the same, and kept as [`Unreadable`]: it is never taken for one
 //! that does not exist (invariant 6).
+mod hex;
+
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Resource, runtime::watcher};
@@ -37,6 +40,8 @@ thread_local! {
 /// What one thread deflates or inflates with.
 struct Work<S> {
     state: S,
+    /// Text, as [`hex`] packs it.
+    packed: Vec<u8>,
     out: Vec<u8>,
 }
 
@@ -44,56 +49,62 @@ impl<S> Work<S> {
     fn new(state: S) -> Self {
         Self {
             state,
+            packed: Vec::new(),
             out: Vec::new(),
         }
     }
 
-    /// Runs `step` until the stream ends. `None`: it does not end.
-    fn finish(
-        &mut self,
-        expected: usize,
-        mut step: impl FnMut(&mut S, &mut Vec<u8>) -> Option<Status>,
-    ) -> Option<()> {
-        self.out.clear();
-        self.out.reserve(expected);
-        loop {
-            let room = self.out.capacity();
-            match step(&mut self.state, &mut self.out)? {
-                Status::StreamEnd => return Some(()),
-                _ if self.out.len() < room => return None,
-                _ => self.out.reserve(room),
-            }
+    /// Runs `step` with the state and two empty buffers: for packed text, and for what comes of it.
+    fn run<T>(&mut self, step: impl FnOnce(&mut S, &mut Vec<u8>, &mut Vec<u8>) -> T) -> T {
+        let done = step(&mut self.state, &mut self.packed, &mut self.out);
+        for buffer in [&mut self.packed, &mut self.out] {
+            buffer.clear();
+            // One huge object does not hold memory for ever.
+            buffer.shrink_to(KEPT);
         }
-    }
-
-    /// One huge object does not hold memory for ever.
-    fn shrink(&mut self) {
-        self.out.clear();
-        self.out.shrink_to(OUT);
+        done
     }
 }
 
-/// Kept of a thread's output.
-const OUT: usize = 32 * 1024;
+/// Runs `step`, which appends to `out`, until the stream ends. `None`: it does not end.
+fn finish(
+    out: &mut Vec<u8>,
+    expected: usize,
+    mut step: impl FnMut(&mut Vec<u8>) -> Option<Status>,
+) -> Option<()> {
+    out.reserve(expected);
+    loop {
+        let room = out.capacity();
+        match step(out)? {
+            Status::StreamEnd => return Some(()),
+            _ if out.len() < room => return None,
+            _ => out.reserve(room),
+        }
+    }
+}
 
-/// The first object of a kind, as text.
+/// Kept of each buffer of a thread.
+const KEPT: usize = 32 * 1024;
+
+/// The first object of a kind, as packed text.
 #[derive(Default)]
 struct Dictionary(OnceLock<Box<[u8]>>);
 
 impl Dictionary {
     /// Raw, without zlib's header. No step can fail: all is in memory, and both directions use one dictionary.
     fn deflate(&self, json: &[u8]) -> Option<Box<[u8]>> {
-        let dictionary = self.0.get_or_init(|| json.into());
         DEFLATE.with_borrow_mut(|work| {
-            work.state.reset();
-            work.state.set_dictionary(dictionary).ok()?;
-            work.finish(json.len() / 2 + 64, |state, out| {
-                let rest = json.get(usize::try_from(state.total_in()).ok()?..)?;
-                state.compress_vec(rest, out, FlushCompress::Finish).ok()
-            })?;
-            let deflated = work.out.as_slice().into();
-            work.shrink();
-            Some(deflated)
+            work.run(|state, packed, out| {
+                hex::pack(json, packed);
+                let dictionary = self.0.get_or_init(|| packed.as_slice().into());
+                state.reset();
+                state.set_dictionary(dictionary).ok()?;
+                finish(out, packed.len() / 2 + 64, |out| {
+                    let rest = packed.get(usize::try_from(state.total_in()).ok()?..)?;
+                    state.compress_vec(rest, out, FlushCompress::Finish).ok()
+                })?;
+                Some(out.as_slice().into())
+            })
         })
     }
 
@@ -101,15 +112,16 @@ impl Dictionary {
     fn inflate<T>(&self, deflated: &[u8], read: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let dictionary = self.0.get()?;
         INFLATE.with_borrow_mut(|work| {
-            work.state.reset(false);
-            work.state.set_dictionary(dictionary).ok()?;
-            work.finish(deflated.len() + dictionary.len() + 64, |state, out| {
-                let rest = deflated.get(usize::try_from(state.total_in()).ok()?..)?;
-                state.decompress_vec(rest, out, FlushDecompress::Finish).ok()
-            })?;
-            let read = read(&work.out);
-            work.shrink();
-            Some(read)
+            work.run(|state, packed, out| {
+                state.reset(false);
+                state.set_dictionary(dictionary).ok()?;
+                finish(packed, deflated.len() + dictionary.len() + 64, |packed| {
+                    let rest = deflated.get(usize::try_from(state.total_in()).ok()?..)?;
+                    state.decompress_vec(rest, packed, FlushDecompress::Finish).ok()
+                })?;
+                hex::unpack(packed, out)?;
+                Some(read(out))
+            })
         })
     }
 }
