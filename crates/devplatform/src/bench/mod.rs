@@ -55,8 +55,9 @@ machine is noisy for both.
 
 Examples:
   openmcp bench                                 everything, with 1,000 service objects
-  openmcp bench 1 2 --objects 10000             repair of drift and requests, at the size of the goals
-  openmcp bench --objects 10000 --json b.json   everything at that size, for machines too
+  openmcp bench 1 4 6 8 --objects 10000         what has goals at that size: drift, memory, restart, fan-out
+  openmcp bench --objects 10000 --json b.json   everything, for machines too; what does not depend on the number of
+                                                objects is taken with 1,000 of them at most
   RUST_LOG=info openmcp bench 3 --keep          leaves the servers and logs to look at; end them by
                                                 `openmcp dev down --name bench`
 

@@ -38,19 +38,36 @@ struct Bulk {
     pace: Mutex<(Pace, usize)>,
 }
 
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// A write was answered.
+    Wrote,
+    /// A read was answered.
+    Read,
+    /// The server had no time for it.
+    Refused,
+    /// Nothing.
+    None,
+}
+
 impl Bulk {
-    fn new() -> Self {
+    fn new(in_turns: bool) -> Self {
         Self {
             places: Semaphore::new(pace::LEAST),
-            pace: Mutex::new((Pace::default(), pace::LEAST)),
+            pace: Mutex::new((Pace::new(in_turns), pace::LEAST)),
         }
     }
 
-    /// One was answered, and leaves its place: there may be more from now on, or one less.
-    fn answered(&self, place: SemaphorePermit<'_>, took: Duration) {
+    /// One leaves its place: there may be more from now on, or one less.
+    fn leaves(&self, place: SemaphorePermit<'_>, reply: Reply, took: Duration) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let (pace, places) = &mut *pace;
-        pace.answered(took, self.places.available_permits() == 0);
+        match reply {
+            Reply::Wrote => pace.answered(took, self.places.available_permits() == 0),
+            Reply::Refused => pace.refused(),
+            Reply::Read | Reply::None => {}
+        }
         let limit = pace.limit();
         if *places < limit {
             self.places.add_permits(limit - *places);
@@ -94,7 +111,7 @@ impl Rails {
             start: Instant::now(),
             breaker: Mutex::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
-            bulk: Bulk::new(),
+            bulk: Bulk::new(turns.is_some()),
             turns,
         });
         metrics::cluster_fares(None, Some(Fare::Connecting));
@@ -154,24 +171,22 @@ impl Rails {
         self.breaker().fare()
     }
 
-    /// The request that the permit was for was answered, or not.
-    pub(super) fn note(&self, permit: Option<Permit<'_>>, answered: bool) {
+    /// What came of the request that the permit was for.
+    pub(super) fn note(&self, permit: Option<Permit<'_>>, reply: Reply) {
         if let Some(Permit {
             since,
             bulk: Some(place),
             ..
         }) = permit
-            && answered
         {
-            self.bulk.answered(place, since.elapsed());
+            self.bulk.leaves(place, reply, since.elapsed());
         }
         let (before, after) = {
             let mut breaker = self.breaker();
             let before = breaker.fare();
-            if answered {
-                breaker.succeeded();
-            } else {
-                breaker.failed(self.start.elapsed(), chance());
+            match reply {
+                Reply::None => breaker.failed(self.start.elapsed(), chance()),
+                Reply::Wrote | Reply::Read | Reply::Refused => breaker.succeeded(),
             }
             (before, breaker.fare())
         };
@@ -216,12 +231,12 @@ mod tests {
                 for permit in join_all(all).await {
                     let mut permit = permit.unwrap().unwrap();
                     permit.since = Instant::now() - Duration::from_millis(took);
-                    rails.note(Some(permit), true);
+                    rails.note(Some(permit), Reply::Wrote);
                 }
             }
             places()
         };
-        let (near, busy) = (answers(100, 200).await, answers(900, 200).await);
+        let (near, busy) = (answers(50, 25).await, answers(500, 25).await);
         assert_eq!((near, busy), (pace::MOST, pace::LEAST));
     }
 

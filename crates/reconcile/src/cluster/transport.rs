@@ -2,7 +2,7 @@
 use super::{
     breaker::Fare,
     dial::{Reply, Wire},
-    rails::Rails,
+    rails::{self, Rails},
     retry_after::carried,
 };
 use crate::{Fault, gate::Gate, metrics};
@@ -171,12 +171,19 @@ impl Service<Request<Body>> for Swappable {
         let (stack, rails, gate) = (self.current.clone(), self.rails.clone(), self.gate.clone());
         Box::pin(async move {
             let free = asks_for(&request, "watch") || is_lease(request.uri().path());
+            let reads = request.method().is_safe();
             let permit = rails.admit(free).await?;
             let (stack, term) = (stack.load().0.clone(), gate.term());
             let answer = rails.exchange(free, stack.oneshot(request)).await;
+            let reply = match &answer {
+                Err(_) => rails::Reply::None,
+                Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => rails::Reply::Refused,
+                Ok(_) if reads => rails::Reply::Read,
+                Ok(_) => rails::Reply::Wrote,
+            };
             // What the fence has cut says nothing of the server.
             if answer.is_ok() || !gate.has_ended_since(term) {
-                rails.note(permit, answer.is_ok());
+                rails.note(permit, reply);
             }
             answer
         })

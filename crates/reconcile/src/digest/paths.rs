@@ -56,13 +56,18 @@ pub(crate) fn key_of(item: &Value) -> Option<&'static str> {
     ITEM_KEYS.into_iter().find(|key| !item[*key].is_null())
 }
 
-/// Whether a path's segment names this list item: it is the value of a field that tells items apart.
+/// Whether a path's segment names this list item: it is the value of a field that tells items apart. Of an item that has
+/// none of the usual ones, as in custom resources, it is the value of any field.
 pub(crate) fn is_named(item: &Value, segment: &str) -> bool {
-    ITEM_KEYS.into_iter().any(|key| match &item[key] {
+    let is = |value: &Value| match value {
         Value::String(text) => text == segment,
         Value::Number(number) => number.to_string() == segment,
         _ => false,
-    })
+    };
+    match key_of(item) {
+        Some(_) => ITEM_KEYS.into_iter().any(|key| is(&item[key])),
+        None => item.as_object().is_some_and(|fields| fields.values().any(is)),
+    }
 }
 
 /// What a step of FieldsV1 leads to: `f:` a field, `k:` the list item with these keys, `v:` the set member with
@@ -105,5 +110,19 @@ pub(crate) fn segment_of(key: &str) -> String {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
         None => rest.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_item_without_a_usual_key_is_named_by_any_field_and_one_with_a_key_is_not() {
+        let usual = json!({"name": "kro", "image": "a"});
+        assert!(is_named(&usual, "kro") && !is_named(&usual, "a"));
+        let custom = json!({"id": 7, "text": "a"});
+        assert!(is_named(&custom, "7") && !is_named(&custom, "8"));
     }
 }

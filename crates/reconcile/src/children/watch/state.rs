@@ -21,6 +21,8 @@ pub(super) struct Place([u64; 2]);
 pub(super) struct State {
     places: [RandomState; 2],
     slots: HashMap<Place, Slot>,
+    /// Who follows a place beside its first follower.
+    others: HashMap<Place, Vec<Key>>,
     /// Who is woken when any object comes or goes.
     crowd: Vec<Key>,
     /// Who is woken when the first list is complete, or fails.
@@ -39,63 +41,12 @@ pub(super) struct State {
 #[derive(Default)]
 struct Slot {
     child: Option<Child>,
-    followers: Followers,
+    /// There is nearly always one.
+    follower: Option<Key>,
     /// The list that showed it last.
     list: u32,
     /// Of a child that nobody follows: whose it is.
     lookup: Lookup,
-}
-
-/// Nearly always one.
-#[derive(Default)]
-enum Followers {
-    #[default]
-    None,
-    One(Key),
-    #[expect(
-        clippy::box_collection,
-        reason = "two words less for each child that has one follower"
-    )]
-    Many(Box<Vec<Key>>),
-}
-
-impl Followers {
-    fn as_slice(&self) -> &[Key] {
-        match self {
-            Self::None => &[],
-            Self::One(key) => std::slice::from_ref(key),
-            Self::Many(keys) => keys,
-        }
-    }
-
-    fn add(&mut self, key: &Key) -> bool {
-        if self.as_slice().contains(key) {
-            return false;
-        }
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(key.clone()),
-            Self::One(first) => Self::Many(Box::new(vec![first, key.clone()])),
-            Self::Many(mut keys) => {
-                keys.push(key.clone());
-                Self::Many(keys)
-            }
-        };
-        true
-    }
-
-    fn remove(&mut self, key: &Key) {
-        match self {
-            Self::None => {}
-            Self::One(held) if held != key => {}
-            Self::One(_) => *self = Self::None,
-            Self::Many(keys) => {
-                keys.retain(|held| held != key);
-                if keys.is_empty() {
-                    *self = Self::None;
-                }
-            }
-        }
-    }
 }
 
 impl State {
@@ -140,22 +91,54 @@ impl State {
     ) -> (Option<Child>, Option<Place>) {
         let place = self.place(namespace, name);
         let slot = self.slots.entry(place).or_default();
-        let new = slot.followers.add(key);
         slot.lookup = Lookup::default();
-        (slot.child.clone(), new.then_some(place))
+        let child = slot.child.clone();
+        let others = self.others.get(&place);
+        if slot
+            .follower
+            .iter()
+            .chain(others.into_iter().flatten())
+            .any(|held| held == key)
+        {
+            return (child, None);
+        }
+        match &slot.follower {
+            None => slot.follower = Some(key.clone()),
+            Some(_) => self.others.entry(place).or_default().push(key.clone()),
+        }
+        (child, Some(place))
     }
 
     pub(super) fn unfollow(&mut self, at: Place, key: &Key) {
-        if let Some(slot) = self.slots.get_mut(&at) {
-            slot.followers.remove(key);
-            slot.lookup = Lookup::default();
-            self.tidy(at);
+        let Some(slot) = self.slots.get_mut(&at) else {
+            return;
+        };
+        slot.lookup = Lookup::default();
+        if let Some(others) = self.others.get_mut(&at) {
+            others.retain(|held| held != key);
+            if slot.follower.as_ref() == Some(key) {
+                slot.follower = others.pop();
+            }
+            if others.is_empty() {
+                self.others.remove(&at);
+            }
+        } else if slot.follower.as_ref() == Some(key) {
+            slot.follower = None;
         }
+        self.tidy(at);
+    }
+
+    /// Who follows a place.
+    fn followers_of(&self, at: Place) -> impl Iterator<Item = &Key> {
+        let first = self.slots.get(&at).and_then(|slot| slot.follower.as_ref());
+        first
+            .into_iter()
+            .chain(self.others.get(&at).into_iter().flatten())
     }
 
     /// Drops a place that nobody follows and where nothing is.
     fn tidy(&mut self, at: Place) {
-        let empty = |slot: &Slot| slot.child.is_none() && slot.followers.as_slice().is_empty();
+        let empty = |slot: &Slot| slot.child.is_none() && slot.follower.is_none();
         if self.slots.get(&at).is_some_and(empty) {
             self.slots.remove(&at);
         }
@@ -215,11 +198,8 @@ impl State {
 
     /// Everybody who follows a child, in the order of the keys.
     pub(super) fn followers(&self) -> BTreeSet<Key> {
-        let slots = self.slots.values();
-        slots
-            .flat_map(|slot| slot.followers.as_slice())
-            .cloned()
-            .collect()
+        let first = self.slots.values().filter_map(|slot| slot.follower.as_ref());
+        first.chain(self.others.values().flatten()).cloned().collect()
     }
 
     fn store(&mut self, digester: &Digester, kind: &str, body: &Body, listed: bool) -> Vec<Key> {
@@ -277,12 +257,8 @@ impl State {
 
     /// Those who follow a child; on arrivals and departures the crowd too.
     fn whom(&self, at: Place, all: bool) -> Vec<Key> {
-        let followers = self
-            .slots
-            .get(&at)
-            .map_or(&[][..], |slot| slot.followers.as_slice());
         let crowd = self.crowd.iter().filter(|_| all && self.synced);
-        followers.iter().chain(crowd).cloned().collect()
+        self.followers_of(at).chain(crowd).cloned().collect()
     }
 }
 
@@ -393,8 +369,24 @@ mod tests {
     }
 
     #[test]
-    fn a_place_with_its_child_takes_no_more_than_88_bytes() {
-        assert!(size_of::<(Place, Slot)>() <= 88, "{}", size_of::<(Place, Slot)>());
+    fn a_place_with_its_child_takes_no_more_than_80_bytes() {
+        assert!(size_of::<(Place, Slot)>() <= 80, "{}", size_of::<(Place, Slot)>());
+    }
+
+    #[test]
+    fn all_followers_are_woken_and_who_leaves_is_not() {
+        let mut it = Subject::new();
+        it.list(&[body("c", 1, "v")]);
+        let keys = ["x", "y", "z"].map(|name| Key::new("X", "a", name));
+        let places = keys
+            .each_ref()
+            .map(|key| it.state.follow("a", "c", key).1.unwrap());
+        assert_eq!(it.take(Event::Apply(body("c", 2, "w"))), 3);
+        for (left, (key, place)) in [2, 1, 0].into_iter().zip(keys.iter().zip(places)) {
+            it.state.unfollow(place, key);
+            assert_eq!(it.state.followers().len(), left);
+        }
+        assert!(it.state.others.is_empty());
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl State {
         for slot in self.slots.values_mut().filter(|_| self.synced) {
             let stays = slot.child.as_ref().is_some_and(|child| !child.is_deleting());
             slot.lookup = match slot.lookup {
-                _ if !stays || !slot.followers.as_slice().is_empty() => Lookup::New,
+                _ if !stays || slot.follower.is_some() => Lookup::New,
                 Lookup::New => Lookup::Seen,
                 Lookup::Seen => Lookup::Due,
                 known => known,
