@@ -236,8 +236,8 @@ mod tests {
             }
             places()
         };
-        let (near, busy) = (answers(50, 25).await, answers(500, 25).await);
-        assert_eq!((near, busy), (pace::MOST, pace::LEAST));
+        let (near, busy) = (answers(50, 60).await, answers(500, 20).await);
+        assert!(near > 2 * pace::LEAST && busy == pace::LEAST, "{near} {busy}");
     }
 
     #[tokio::test]
