@@ -85,6 +85,7 @@ mod run;
 mod serving;
 mod setup;
 mod singles;
+mod standby;
 mod status;
 mod stop;
 mod unrecorded;

@@ -2,7 +2,7 @@
 //!
 //! The command line makes one of its flags; a simulation makes as many as it likes. Everything that runs is a task of
 //! the tokio runtime that it is called in: dropping that runtime is what `kill -9` is to a real process.
-use crate::{pipeline, provider::ServiceProvider, run, setup, world::Names};
+use crate::{pipeline, provider::ServiceProvider, run, setup, standby, world::Names};
 use openmcp_reconcile::{
     Fault, Key,
     admin::Readiness,
@@ -78,9 +78,15 @@ impl Process {
             platform, readiness, ..
         } = self;
         // Who is asked to end before he is ready has nothing to wait for.
+        let stands_by = shutdown.child_token();
+        let elected = self.leader_elect;
         let warm = async {
             let warm = run::warm(provider, names.clone(), &platform, &readiness, &shutdown);
-            shutdown.run_until_cancelled(warm).await.transpose()
+            let warm: Option<run::Warm<P>> = shutdown.run_until_cancelled(warm).await.transpose()?;
+            if let (true, Some((_, world))) = (elected, &warm) {
+                tokio::spawn(standby::watch_children(world.clone(), stands_by.clone()));
+            }
+            Ok::<_, Fault>(warm)
         };
         if !self.leader_elect {
             if let Some(warm) = warm.await? {
@@ -94,7 +100,9 @@ impl Process {
         // While it waits to lead, its caches are warm already (runtime design §8). One that cannot get them warm says
         // so at once: in a rolling update the other one does not end before this one is ready.
         let lead = async { Ok(lease.acquire(platform.client(), &shutdown).await) };
-        match tokio::try_join!(warm, lead)? {
+        let ready = tokio::try_join!(warm, lead);
+        stands_by.cancel();
+        match ready? {
             (Some(warm), Some(guard)) => {
                 let (work, rest) = (|| run::serve(&warm, shutdown.clone()), || run::rest(&warm));
                 let served = guard.serve(&platform.client(), &shutdown, work, rest).await;

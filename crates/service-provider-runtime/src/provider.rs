@@ -1,6 +1,7 @@
 //! The traits that a provider implements, and the types in them.
 use crate::{
     desired::Desired,
+    desired::Role,
     external::Externals,
     inputs::{Inputs, Invalid},
 };
@@ -132,6 +133,14 @@ impl Access {
     pub fn workload(mut self, rules: impl IntoIterator<Item = PolicyRule>) -> Self {
         self.workload = Some(rules.into_iter().collect());
         self
+    }
+
+    /// The rights on the clusters of a role.
+    pub(crate) fn on(self, role: Role) -> Vec<PolicyRule> {
+        match role {
+            Role::Mcp => self.mcp,
+            Role::Workload => self.workload.unwrap_or_default(),
+        }
     }
 
     /// The right to make Secrets on the platform, for [`Inputs::generated`].

@@ -128,6 +128,34 @@ fn a_rolling_update_has_one_writer_at_any_time_and_the_new_pod_takes_over_when_t
 }
 
 #[test]
+fn a_replica_that_stood_by_lists_nothing_when_it_takes_over() {
+    let world = simulation().world();
+    let mut first = replica(&world, "first", SignedDuration::ZERO);
+    order(&world, 1);
+    assert_eq!(first.drive(LIMIT, is_ready), Ended::Reached);
+    let mut second = replica(&world, "second", SignedDuration::ZERO);
+    for _ in 0..50 {
+        first.drive(TURN, |_| false);
+        second.drive(TURN, |_| false);
+    }
+    let lists = |process: &Process| {
+        let trace = process.network().trace();
+        let listed = |line: &&String| line.ends_with(" list");
+        trace.iter().filter(listed).cloned().collect::<Vec<_>>()
+    };
+    let before = lists(&second);
+    assert!(before.iter().any(|line| line.contains("/deployments")), "{before:?}");
+    assert_eq!(before, lists(&first), "what a leader lists");
+    assert_eq!(second.network().effects(), 0, "and writes nothing");
+    drop(first);
+    order(&world, 2);
+    let leads = |world: &World| leader(world) == "second" && is_ready(world);
+    assert_eq!(second.drive(seconds(60), leads), Ended::Reached);
+    assert_eq!(lists(&second), before);
+    assert_eq!(oracle::judge(&world), Vec::<String>::new());
+}
+
+#[test]
 fn a_container_that_is_started_again_in_its_pod_goes_on_at_once() {
     let world = simulation().world();
     let mut first = replica(&world, "pod", SignedDuration::ZERO);

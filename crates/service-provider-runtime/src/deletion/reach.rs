@@ -1,7 +1,6 @@
 //! The clusters that the entries of an Inventory are on.
 use crate::{
     access::{ClusterName, Owner, Reached},
-    desired::Role,
     inventories::Record,
     provider::ServiceProvider,
     stop::Stop,
@@ -36,11 +35,7 @@ pub(crate) async fn reach_recorded<P: ServiceProvider, S: Store>(
             strike_all(inventory, &cluster).await?;
             continue;
         }
-        let access = world.provider.access();
-        let rights = match name.role {
-            Role::Mcp => access.mcp,
-            Role::Workload => access.workload.unwrap_or_default(),
-        };
+        let rights = world.provider.access().on(name.role);
         let identities = record.identities();
         let site = match world.requests.site(owner, name, &rights, &identities).await {
             Ok((_, site)) => site,
