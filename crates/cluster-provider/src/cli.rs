@@ -1,8 +1,6 @@
 //! The command line and the environment (contract §3). Knows nothing of what is done with them.
 use crate::cluster::address::Range;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io::IsTerminal;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// A ClusterProvider whose Clusters are hosted control planes.
 #[derive(Debug, Parser)]
@@ -50,27 +48,14 @@ pub(crate) enum Verbosity {
     Error,
 }
 
-impl Common {
-    /// Logs to stderr; `RUST_LOG` refines the level.
-    pub(crate) fn init_logging(&self) {
-        let level = match self.verbosity {
-            Verbosity::Debug => LevelFilter::DEBUG,
-            Verbosity::Info => LevelFilter::INFO,
-            Verbosity::Error => LevelFilter::ERROR,
-        };
-        let filter = EnvFilter::builder()
-            .with_default_directive(level.into())
-            .from_env_lossy();
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init();
-        tracing::debug!(
-            environment = self.environment,
-            provider = self.provider_name,
-            "starting"
-        );
+impl Verbosity {
+    /// The level of everything.
+    pub(crate) fn level(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Error => "error",
+        }
     }
 }
 

@@ -29,42 +29,41 @@ mod run;
 mod schedule;
 
 use clap::Parser;
-use cli::{Cli, Command, Verbosity};
+use cli::{Cli, Command};
+use openmcp_reconcile::log::{Format, Log};
 use std::process::ExitCode;
 
 // Watches decode and drop many objects: glibc's allocator fragments under that.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
-        Command::Init(common) => {
-            log(common.verbosity);
-            init::init(&common).await
-        }
-        Command::Run(run) => {
-            log(run.common.verbosity);
-            run::run(run).await
+    let verbosity = match &cli.command {
+        Command::Init(common) => common.verbosity,
+        Command::Run(run) => run.common.verbosity,
+    };
+    let log = match Log::start(verbosity.filter(), Format::Text, "openmcp-operator") {
+        Ok(log) => log,
+        Err(fault) => {
+            eprintln!("error: {fault}");
+            return ExitCode::FAILURE;
         }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+    let result = execute(cli.command);
+    if let Err(error) = &result {
+        tracing::error!("{error:#}");
     }
+    log.end();
+    ExitCode::from(u8::from(result.is_err()))
 }
 
-/// Logs to stderr, as text. `RUST_LOG` overrides the verbosity.
-fn log(verbosity: Verbosity) {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| verbosity.filter().into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+fn execute(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        match command {
+            Command::Init(common) => init::init(&common).await,
+            Command::Run(run) => run::run(run).await,
+        }
+    })
 }

@@ -20,6 +20,7 @@ mod fuzz;
 mod gate;
 pub mod inventory;
 pub mod lease;
+pub mod log;
 pub mod metrics;
 mod process;
 pub mod queue;

@@ -1,5 +1,5 @@
 //! The command line of a provider (contract §3): `init`, `run`, and `rbac` for its owner.
-use crate::{Process, log::Log, provider::ServiceProvider, rbac, serving};
+use crate::{Process, provider::ServiceProvider, rbac, serving};
 use clap::{ArgAction, Parser, Subcommand};
 use kube::Resource;
 use openmcp_api::keys::env;
@@ -7,6 +7,7 @@ use openmcp_reconcile::{
     Environment, Fault, Key,
     admin::{self, Readiness},
     cluster::Connection,
+    log::{Format, Log},
 };
 use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -121,7 +122,8 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
         Command::Explain { .. } => "ERROR",
         _ => &cli.verbosity,
     };
-    let log = Log::start(verbosity, &cli.provider_name)?;
+    let directives = format!("{},kube_runtime=error", verbosity.to_lowercase());
+    let log = Log::start(&directives, Format::Json, &cli.provider_name)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();

@@ -72,7 +72,6 @@ mod fanout;
 mod identity;
 mod inputs;
 mod inventories;
-mod log;
 mod manifests;
 mod measures;
 mod object;

@@ -1,5 +1,14 @@
 //! The reconcile of one service object (runtime design §2): read inputs → compute what is desired → reach the
-//! clusters → apply and observe → status. One module and one error enum a step; this one knows only their order.
+//! clusters → apply and observe → status. This module knows only their order.
+//!
+//! | step of §2 | where | what stops it |
+//! |---|---|---|
+//! | read inputs | [`read`] | `ReadError` |
+//! | validate, desired | [`compute`]: what the provider refuses, and what the engine cannot apply | `ComputeError` |
+//! | reach the clusters | `access` | [`Stop`]: waited for, denied, unreachable |
+//! | plan, apply, observe | [`apply`], by `openmcp_reconcile::children` (`plan`, `step`, `observe`) | `ApplyError`, the report |
+//! | status | `status`, one verdict a pass | |
+//! | deletion | `deletion`, from the Inventory alone | [`Stop`] |
 mod apply;
 mod compute;
 mod explain;

@@ -35,8 +35,8 @@
 //! | [`Simulation`], [`Scenario`] | what authors start with |
 //! | [`oracle`] | what must hold |
 //!
-//! A seed fixes jitter and latency. What `HashMap`s and `select!` do is not seeded: a failure may need several tries to
-//! be seen again; the requests that led to it are printed with it.
+//! A seed fixes jitter and latency, and leads to the same requests each time: a failure is seen again by its seed. The
+//! requests that led to it are printed with it.
 #![warn(missing_docs)]
 
 mod network;

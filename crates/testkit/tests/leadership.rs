@@ -144,7 +144,10 @@ fn a_replica_that_stood_by_lists_nothing_when_it_takes_over() {
         trace.iter().filter(listed).cloned().collect::<Vec<_>>()
     };
     let before = lists(&second);
-    assert!(before.iter().any(|line| line.contains("/deployments")), "{before:?}");
+    assert!(
+        before.iter().any(|line| line.contains("/deployments")),
+        "{before:?}"
+    );
     assert_eq!(before, lists(&first), "what a leader lists");
     assert_eq!(second.network().effects(), 0, "and writes nothing");
     drop(first);

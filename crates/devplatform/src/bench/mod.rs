@@ -61,7 +61,8 @@ Examples:
   RUST_LOG=info openmcp bench 3 --keep          leaves the servers and logs to look at; end them by
                                                 `openmcp dev down --name bench`
 
-Measure release builds: cargo build --release --workspace --bins && target/release/openmcp bench";
+Measure what is shipped: cargo build --profile dist --bin openmcp --bin service-provider-configmaps
+                         target/dist/openmcp bench";
 
 /// Measure what a provider costs on this machine: time, requests, memory, CPU.
 ///
@@ -128,15 +129,17 @@ fn provider_program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The profile that a program was built with: the folder in which cargo has put it.
+fn profile(program: &Path) -> String {
+    let folder = program.parent().and_then(Path::file_name);
+    folder.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 async fn measure(home: &Home, options: &Bench, program: &Path) -> Result<()> {
     dev::down(home, &options.name).await?;
     let about = About {
         version: env!("CARGO_PKG_VERSION"),
-        build: if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            "release"
-        },
+        build: profile(program),
         kubernetes: Tool::KubeApiserver.version(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         load_before: usage::load(),

@@ -20,7 +20,7 @@ pub(super) struct Report {
 pub(super) struct About {
     pub(super) version: &'static str,
     /// `release` or `debug`.
-    pub(super) build: &'static str,
+    pub(super) build: String,
     pub(super) kubernetes: &'static str,
     pub(super) cores: usize,
     /// Load average of the last minute before the run: what else the machine did.
