@@ -115,16 +115,22 @@ impl Engine {
         definition: &Entry,
         ours: &Ours<'_>,
     ) -> Result<Others, Fault> {
-        let live = live(cluster, ours.mark, definition).await?;
-        // One that is already going takes its objects with it.
-        let stays = live.filter(|it| it.metadata.deletion_timestamp.is_none());
-        let Some(kind) = stays.and_then(|it| kind_of(&it)) else {
+        let Some(stays) = staying(cluster, ours.mark, definition).await? else {
             return Ok(Others::default());
         };
+        let kind = kind_of(&stays).ok_or_else(|| not_served(definition))?;
         let lease = self.lease(key, cluster, &kind, Scope::All);
         // An error of the watch shows in the list below, too.
         let _ = lease.synced();
-        list(cluster, (&definition.id.cluster, &kind), ours).await
+        let place = (definition.id.cluster.as_str(), &kind);
+        if let Some(others) = list(cluster, place, ours).await? {
+            return Ok(others);
+        }
+        // Its definition went meanwhile, or it is only not served at the moment, or a proxy says so.
+        match staying(cluster, ours.mark, definition).await? {
+            None => Ok(Others::default()),
+            Some(_) => Err(not_served(definition)),
+        }
     }
 
     /// Takes the finalizers off the objects of a definition that is being deleted. Returns what was done.
@@ -142,6 +148,26 @@ impl Engine {
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// The definition that an entry is about, if it is still ours and not going already: then it takes its objects with it.
+async fn staying(
+    cluster: &Cluster,
+    mark: &Mark,
+    entry: &Entry,
+) -> Result<Option<CustomResourceDefinition>, Fault> {
+    let live = live(cluster, mark, entry).await?;
+    Ok(live.filter(|it| it.metadata.deletion_timestamp.is_none()))
+}
+
+/// That nobody can look is not that there is nothing.
+fn not_served(definition: &Entry) -> Fault {
+    let message = format!(
+        "{}: no version of it is served at the moment, so that it cannot be seen whether there are objects of others \
+         that would go with it; it stays until one is",
+        definition.id
+    );
+    Fault::retry("NotServed", message)
 }
 
 /// The definition that an entry is about, if it is still ours.
@@ -173,15 +199,18 @@ fn kind_of(definition: &CustomResourceDefinition) -> Option<Kind> {
     })
 }
 
-/// Pages are read until one shows something of others.
-async fn list(cluster: &Cluster, (name, kind): (&str, &Kind), ours: &Ours<'_>) -> Result<Others, Fault> {
+/// Pages are read until one shows something of others. `None`: the API server does not know the kind.
+async fn list(
+    cluster: &Cluster,
+    (name, kind): (&str, &Kind),
+    ours: &Ours<'_>,
+) -> Result<Option<Others>, Fault> {
     let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &kind.resource);
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let listed = match api.list_metadata(&page).await {
             Ok(listed) => listed,
-            // Its definition went meanwhile.
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Others::default()),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(Fault::api(format_args!("list {}", kind.resource.plural), &error)),
         };
         let theirs = listed.items.iter().filter(|item| !ours.has(name, kind, item));
@@ -191,7 +220,7 @@ async fn list(cluster: &Cluster, (name, kind): (&str, &Kind), ours: &Ours<'_>) -
             Some(next) if named.is_empty() => page = page.continue_token(&next),
             next => {
                 let more = next.is_some();
-                return Ok(Others { named, more });
+                return Ok(Some(Others { named, more }));
             }
         }
     }
