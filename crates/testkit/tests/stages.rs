@@ -204,6 +204,17 @@ fn a_service_that_moves_goes_through_its_stages_on_the_other_cluster_however_tha
 }
 
 #[test]
+fn who_asks_why_is_told_what_is_not_known_and_not_that_it_is_not_there() {
+    let (_simulation, world, process) = served();
+    drop(process);
+    world.server(MCP).accept_only([]);
+    let told = Process::explain(&world, Stages, "team", "one").unwrap();
+    assert!(told.contains("waits for ConfigMap default/settings: "), "{told}");
+    assert!(!told.contains("does not exist yet"), "{told}");
+    assert!(!told.contains("NoWorkloadAccess"), "{told}");
+}
+
+#[test]
 fn who_asks_why_is_told_what_the_provider_waits_for() {
     let (_simulation, world, process) = served();
     drop(process);
