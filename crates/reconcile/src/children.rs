@@ -4,6 +4,7 @@
 //! knowledge, the plan that compares it with what is wanted, and the execution of the plan: intents first, wave
 //! by wave, pruned by UID, removed by the inventory alone. It knows Kubernetes objects and field managers; it
 //! must not know whose children they are or what they are for.
+mod abandoned;
 mod cluster;
 mod converge;
 mod counters;

@@ -12,8 +12,8 @@ use crate::{
 };
 #[cfg(test)]
 pub(crate) use pass::in_lane;
-pub(crate) use pass::lane;
 use pass::{REPORT_GRACE, Running, pass};
+pub(crate) use pass::{lane, woken};
 use std::{
     future::Future,
     ops::Deref,

@@ -172,7 +172,9 @@ impl Fault {
             400..500 if webhook => (Class::Denied, "AdmissionDenied"),
             422 if causes().any(|cause| is_immutable(&cause.message)) => (Class::Invalid, IMMUTABLE),
             401 | 403 => (Class::Denied, "AccessDenied"),
-            400 | 413 | 415 | 422 => (Class::Invalid, "Rejected"),
+            413 => (Class::Invalid, TOO_LARGE),
+            500 if is_too_large(&status.message) => (Class::Invalid, TOO_LARGE),
+            400 | 415 | 422 => (Class::Invalid, "Rejected"),
             404 => (Class::Retry, "NotFound"),
             409 => (Class::Retry, "Conflict"),
             429 => (Class::Retry, "Throttled"),
@@ -203,6 +205,19 @@ pub(crate) const IMMUTABLE: &str = "ImmutableField";
 /// The reason of an apply that the API server refuses because what is stored does not conform to its definition, as after
 /// a breaking change of that.
 pub(crate) const NOT_CONFORMING: &str = "ObjectNotConforming";
+
+/// The reason of an object that the API server, or its store, cannot take as a whole.
+const TOO_LARGE: &str = "ObjectTooLarge";
+
+/// What is too large for etcd, or for the way there, is an internal error to the API server: these are their words.
+fn is_too_large(message: &str) -> bool {
+    [
+        "etcdserver: request is too large",
+        "trying to send message larger than max",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
+}
 
 /// It has no code for it: these are its words for an object with managedFields, and for one without (seen on 1.36).
 fn does_not_conform(message: &str) -> bool {
@@ -302,6 +317,24 @@ mod tests {
             "failed to create typed live object (a/b; x/v1, Kind=X): .spec.text: expected string, got &{7}";
         assert_eq!(reason(words), NOT_CONFORMING);
         assert_eq!(reason("etcdserver: request timed out"), "ServerError");
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_is_a_wrong_input_and_named() {
+        let large = [
+            (500, "etcdserver: request is too large"),
+            (
+                500,
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max (3 vs. 2)",
+            ),
+            (413, "Request entity too large: limit is 3145728"),
+        ];
+        for (code, message) in large {
+            let answer = status(json!({"code": code, "message": message}));
+            let fault = Fault::status("apply ConfigMap a/b", &answer);
+            assert_eq!((fault.class, fault.reason), (Class::Invalid, "ObjectTooLarge"));
+            assert_eq!(fault.message, format!("apply ConfigMap a/b: {message}"));
+        }
     }
 
     #[test]

@@ -147,13 +147,15 @@ impl<'a> Recorded<'a> {
 
 /// Whether a pass has changed what the provider read: no event tells of what the pass did itself.
 pub(crate) fn are_outdated(answers: &Answers, report: &Report, entries: &BTreeMap<Id, Entry>) -> bool {
+    // A service that moves has two of them for a while: the former one is not looked at by this pass.
     answers.iter().any(|(asked, state)| {
-        let entry = entries.values().find(|entry| asked.is(&entry.id));
-        let uid = entry.and_then(|entry| entry.uid.as_deref());
-        let live = entry.and_then(|entry| report.live.get(&entry.id));
-        // Of another in its place the next pass would say the same as this one.
-        let live = live.filter(|live| uid.is_some_and(|uid| live.has_uid(uid)));
-        live.is_some_and(|live| *state != ChildState::Present(live.health().clone()))
+        let mut recorded = entries.values().filter(|entry| asked.is(&entry.id));
+        recorded.any(|entry| {
+            let (uid, live) = (entry.uid.as_deref(), report.live.get(&entry.id));
+            // Of another in its place the next pass would say the same as this one.
+            let live = live.filter(|live| uid.is_some_and(|uid| live.has_uid(uid)));
+            live.is_some_and(|live| *state != ChildState::Present(live.health().clone()))
+        })
     })
 }
 

@@ -1,4 +1,4 @@
-//! The command line of a provider (contract §3): `init`, `run`, and `rbac` for its owner.
+//! The command line of a provider (contract §3): `init`, `run`, and for people `rbac` and `explain`.
 use crate::{Process, provider::ServiceProvider, rbac, serving};
 use clap::{ArgAction, Parser, Subcommand};
 use kube::Resource;
@@ -9,12 +9,18 @@ use openmcp_reconcile::{
     cluster::Connection,
     log::{Format, Log},
 };
-use std::{process::ExitCode, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 use tokio_util::sync::CancellationToken;
 
 /// `explain` waits for the platform's answers so long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// At the end, code of the provider that does not return is waited for so long: it cannot be ended.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A service provider of an openMCP platform.
 #[derive(Debug, Parser)]
@@ -101,11 +107,11 @@ enum MainError {
     #[error("print the ClusterRoles")]
     Rbac(#[from] serde_yaml::Error),
     #[error("start the process")]
-    Start(#[from] std::io::Error),
+    Start(#[from] io::Error),
     #[error("--metrics-bind-address: {0}")]
     Address(String),
-    #[error("serve metrics on {0}: {1}")]
-    Admin(std::net::SocketAddr, std::io::Error),
+    #[error("--metrics-bind-address: {0}")]
+    Admin(#[source] io::Error),
     #[error("{0}")]
     Fault(#[from] Fault),
 }
@@ -124,8 +130,7 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
     };
     let directives = format!("{},kube_runtime=error", verbosity.to_lowercase());
     let log = Log::start(&directives, Format::Json, &cli.provider_name)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(async {
+    let result = block_on(async {
         let shutdown = CancellationToken::new();
         let ended = on_signal(shutdown.clone())?;
         let result = match &cli.command {
@@ -143,6 +148,13 @@ fn execute<P: ServiceProvider>(provider: P, cli: &Cli) -> Result<(), MainError> 
         result
     });
     log.end();
+    result
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, MainError>>) -> Result<T, MainError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(GRACE);
     result
 }
 
@@ -200,23 +212,41 @@ async fn serve<P: ServiceProvider>(
 ) -> Result<(), MainError> {
     let readiness = Readiness::default();
     let process = process(cli, readiness.clone()).await?;
-    if cli.metrics_bind_address != "0" {
-        let bind = admin::parse_bind(&cli.metrics_bind_address, cli.pod_ip.as_deref())
-            .map_err(MainError::Address)?;
-        let stop = shutdown.clone();
-        tokio::spawn(async move {
-            // A port that is taken is worth the end: nobody could see this process otherwise.
-            if let Err(error) = admin::serve(bind, readiness, stop.clone()).await {
-                tracing::error!("{}", MainError::Admin(bind, error));
-                stop.cancel();
-            }
-        });
+    let broken = match cli.metrics_bind_address.as_str() {
+        "0" => None,
+        address => {
+            let bind = admin::parse_bind(address, cli.pod_ip.as_deref()).map_err(MainError::Address)?;
+            Some(serve_admin(bind, readiness, shutdown.clone()))
+        }
+    };
+    let ran = process.run(provider, shutdown).await;
+    match broken.and_then(|mut broken| broken.try_recv().ok()) {
+        Some(error) => Err(MainError::Admin(error)),
+        None => Ok(ran?),
     }
-    Ok(process.run(provider, shutdown).await?)
+}
+
+/// Serves health and metrics. A port that is taken is worth the end: nobody could see this process otherwise. Returns where
+/// that error comes, before the shutdown that follows from it.
+fn serve_admin(
+    bind: SocketAddr,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) -> oneshot::Receiver<io::Error> {
+    let (tell, broken) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(bind, readiness, shutdown.clone()).await {
+            tracing::error!("{error}");
+            // Who does not listen any more is at its end already.
+            let _ = tell.send(error);
+            shutdown.cancel();
+        }
+    });
+    broken
 }
 
 /// Cancels on SIGTERM and SIGINT.
-fn on_signal(shutdown: CancellationToken) -> std::io::Result<tokio::task::JoinHandle<()>> {
+fn on_signal(shutdown: CancellationToken) -> io::Result<tokio::task::JoinHandle<()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -239,6 +269,32 @@ mod tests {
         assert!(parse(&[pod]).elects(), "one replica: no flag");
         assert!(!parse(&[pod, "--leader-elect=false"]).elects());
         assert!(parse(&[pod, "--leader-elect=true"]).elects());
+    }
+
+    #[test]
+    fn code_that_never_returns_holds_up_no_end() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let began = std::time::Instant::now();
+        let done = block_on(async move {
+            tokio::task::spawn_blocking(move || held.recv());
+            Ok(7)
+        });
+        assert_eq!(done.unwrap(), 7);
+        assert!(began.elapsed() < 10 * GRACE, "{:?}", began.elapsed());
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_ends_the_process_with_an_error_that_names_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (at, shutdown) = (taken.local_addr().unwrap(), CancellationToken::new());
+        let mut broken = serve_admin(at, Readiness::default(), shutdown.clone());
+        shutdown.cancelled().await;
+        let error = MainError::Admin(broken.try_recv().unwrap()).to_string();
+        assert!(
+            error.contains(&at.to_string()) && error.contains("--metrics-bind-address"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -241,7 +241,7 @@ pub(crate) fn tell_foreign<P: ServiceProvider>(world: &World<P>, key: &Key, fore
     }
     let object = world.objects.get(&key.namespace, &key.name).ok().flatten();
     for id in foreign {
-        let note = format!("{id} does not bear our marks any more: it was left alone");
+        let note = format!("{id} is not ours any more, or is somebody's copy: it was left alone");
         tracing::warn!(%key, "{note}");
         if let Some(object) = &object {
             world.note(&**object, true, "ForeignObject", "Remove", note);

@@ -5,6 +5,7 @@ use crate::{
 use openmcp_reconcile::children::{Adoption, Mode, Wanted, Wave};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Which of a service object's clusters something is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +47,8 @@ pub struct Desired {
     pub(crate) waiting: Vec<Wait>,
     /// Which children the provider read, and what it was told.
     pub(crate) answers: Answers,
+    /// What else it read, in words.
+    pub(crate) read: BTreeSet<String>,
     /// Kinds of children that it read whose first list is being read: nothing is to be done before.
     pub(crate) reading: Vec<String>,
 }

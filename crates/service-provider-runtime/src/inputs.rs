@@ -12,7 +12,7 @@ use crate::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use openmcp_api::Inventory;
 use serde_json::Value;
-use std::{cell::RefCell, fmt, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, fmt, sync::Arc};
 
 /// An input that no retry makes right: only its author can. The tenant reads it on the service object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Inputs<'a, P: ServiceProvider> {
     pub(crate) asks: RefCell<Vec<Ask>>,
     pub(crate) lost: RefCell<Vec<String>>,
     pub(crate) waits: RefCell<Vec<Wait>>,
+    /// What was read, in words.
+    pub(crate) read: RefCell<BTreeSet<String>>,
 }
 
 impl<P: ServiceProvider> Inputs<'_, P> {
@@ -78,10 +80,11 @@ impl<P: ServiceProvider> Inputs<'_, P> {
 
     /// A ConfigMap in the provider's namespace on the platform. Where it does not exist the service waits for it.
     pub fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>> {
+        let on = format!("ConfigMap {name} in the provider's namespace");
+        self.read.borrow_mut().insert(on.clone());
         match (self.config_maps)(name) {
             Ok(found) => Some(found),
             Err(why) => {
-                let on = format!("ConfigMap {name} in the provider's namespace");
                 self.waits.borrow_mut().push(Wait { on, why });
                 None
             }
@@ -170,6 +173,7 @@ impl<P: ServiceProvider> Inputs<'_, P> {
     /// service: the service object says so, what uses the value stays, and a platform owner decides.
     pub fn generated(&self, name: &str, how: Generate) -> Option<Generated> {
         let on = format!("generated value {name}");
+        self.read.borrow_mut().insert(on.clone());
         let why = match self.values.get(name) {
             Some(Ok(value)) => return Some(value.clone()),
             Some(Err(why)) => {

@@ -3,10 +3,11 @@
 //! This process is the only writer. Each write bears the resourceVersion of what was read, so that a second writer
 //! is noticed, and what was written counts until the watch has caught up.
 mod rows;
+mod written;
 
 use crate::{
     access::{Identities, Reached, says_the_same},
-    archive::{Archive, Unread, version},
+    archive::{Archive, Unread},
     external::Ledger,
     measures,
 };
@@ -27,24 +28,12 @@ use openmcp_reconcile::{
     watch::Change,
 };
 use rows::{to_entry, to_row};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 use tokio_util::sync::CancellationToken;
-
-/// By namespace and name.
-type Written = HashMap<(String, String), Last>;
-
-/// The last own write, until the watch has shown it.
-#[derive(Clone)]
-enum Last {
-    Wrote(Arc<Inventory>),
-    /// It may have arrived or not: read it from the API server.
-    Unknown,
-    /// The one with this UID was removed.
-    Removed(Option<String>),
-}
+use written::{Last, Written, catch_up, learn, lock, newer};
 
 /// All Inventories of the provider.
 pub(crate) struct Inventories {
@@ -54,6 +43,7 @@ pub(crate) struct Inventories {
     onboarding: String,
     seen: Archive<Inventory>,
     written: Arc<Mutex<Written>>,
+    unknowns: AtomicU64,
 }
 
 impl Inventories {
@@ -102,6 +92,7 @@ impl Inventories {
             onboarding,
             seen,
             written,
+            unknowns: AtomicU64::new(0),
         }
     }
 
@@ -114,6 +105,11 @@ impl Inventories {
         lock(&self.written)
     }
 
+    /// A write that may have arrived or not.
+    fn unknown(&self) -> Last {
+        Last::Unknown(self.unknowns.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn api(&self, namespace: &str) -> Api<Inventory> {
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -121,21 +117,20 @@ impl Inventories {
     /// The Inventory as it is stored.
     pub(crate) async fn load(&self, namespace: &str, name: &str) -> Result<Option<Arc<Inventory>>, Fault> {
         let slot = (namespace.to_owned(), name.to_owned());
-        let last = self.written().get(&slot).cloned();
         let seen = || self.seen.get(namespace, name);
-        match last {
-            None => Ok(seen()?),
-            Some(Last::Wrote(own)) => Ok(Some(newer(own, seen()?))),
-            Some(Last::Removed(uid)) => Ok(seen()?.filter(|seen| seen.uid() != uid)),
-            Some(Last::Unknown) => {
-                let doing = format!("read Inventory {namespace}/{name}");
-                let found = self.api(namespace).get_opt(name).await;
-                let found = found.map_err(|error| Fault::api(doing, &error))?.map(Arc::new);
-                match &found {
-                    Some(found) => self.written().insert(slot, Last::Wrote(found.clone())),
-                    None => self.written().remove(&slot),
-                };
-                Ok(found)
+        loop {
+            let last = self.written().get(&slot).cloned();
+            let unknown = match last {
+                None => return Ok(seen()?),
+                Some(Last::Wrote(own)) => return Ok(Some(newer(own, seen()?))),
+                Some(Last::Removed(uid)) => return Ok(seen()?.filter(|seen| seen.uid() != uid)),
+                Some(Last::Unknown(number)) => number,
+            };
+            let doing = format!("read Inventory {namespace}/{name}");
+            let found = self.api(namespace).get_opt(name).await;
+            let found = found.map_err(|error| Fault::api(doing, &error))?.map(Arc::new);
+            if learn(&mut self.written(), &slot, unknown, found.as_ref()) {
+                return Ok(found);
             }
         }
     }
@@ -206,7 +201,7 @@ impl Inventories {
         bare.finalizers_mut()
             .retain(|finalizer| finalizer != finalizers::INVENTORY);
         let slot = (namespace.clone(), name.clone());
-        self.written().insert(slot.clone(), Last::Unknown);
+        self.written().insert(slot.clone(), self.unknown());
         match api.replace(&name, &PostParams::default(), &bare).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -226,32 +221,6 @@ impl Inventories {
         }
         self.written().insert(slot, Last::Removed(inventory.uid()));
         Ok(())
-    }
-}
-
-fn lock(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
-    written.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Forgets a write that the watch has shown, or gone past.
-fn catch_up(written: &mut Written, shown: &Inventory, gone: bool) {
-    let slot = (shown.namespace().unwrap_or_default(), shown.name_any());
-    let passed = match written.get(&slot) {
-        Some(Last::Wrote(own)) if gone => shown.uid() == own.uid(),
-        Some(Last::Wrote(own)) => version(&shown.metadata) >= version(&own.metadata),
-        Some(Last::Removed(uid)) => gone && shown.uid() == *uid,
-        Some(Last::Unknown) | None => false,
-    };
-    if passed {
-        written.remove(&slot);
-    }
-}
-
-/// What was read or written last. Resource versions are decimal numbers that grow.
-fn newer(own: Arc<Inventory>, seen: Option<Arc<Inventory>>) -> Arc<Inventory> {
-    match seen {
-        Some(seen) if version(&seen.metadata) > version(&own.metadata) => seen,
-        _ => own,
     }
 }
 
@@ -371,7 +340,8 @@ impl Record<'_> {
             }
             Err(error) => {
                 // Whatever happened: what is stored now is not known.
-                self.inventories.written().insert(slot, Last::Unknown);
+                let unknown = self.inventories.unknown();
+                self.inventories.written().insert(slot, unknown);
                 Err(Fault::api(
                     format_args!("write Inventory {}/{}", self.namespace, self.name),
                     &error,

@@ -11,6 +11,8 @@ use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 /// Between two looks. What two of them find is looked up.
 const BETWEEN: Duration = Duration::from_secs(300);
+/// As long as what is found cannot be looked up, the looks become this rare.
+const RARE: Duration = Duration::from_secs(4 * 3600);
 
 /// Looks now and then, for ever.
 pub(crate) async fn look_out<P: ServiceProvider>(world: &World<P>) -> Infallible {
@@ -19,14 +21,16 @@ pub(crate) async fn look_out<P: ServiceProvider>(world: &World<P>) -> Infallible
         definition::<P::Config>(),
         definition::<Inventory>(),
     ];
+    let mut pause = BETWEEN;
     loop {
-        tokio::time::sleep(BETWEEN).await;
+        tokio::time::sleep(pause).await;
         let found = world.engine.children().unfollowed().await;
         if found.is_empty() {
             continue;
         }
         match listed(&world.inventories, &found).await {
             Ok(listed) => {
+                pause = BETWEEN;
                 let installed = |it: &Unfollowed| {
                     let address = it.address();
                     address.kind.resource.kind == "CustomResourceDefinition"
@@ -39,8 +43,16 @@ pub(crate) async fn look_out<P: ServiceProvider>(world: &World<P>) -> Infallible
                 });
                 world.engine.children().looked_up(known);
             }
-            // It may list any of them. They are looked up again.
-            Err(fault) => tracing::debug!("objects that nobody follows cannot be looked up: {fault}"),
+            // It may list any of them: all of them are looked up again, and it is told once.
+            Err(fault) => {
+                if pause == BETWEEN {
+                    tracing::warn!(
+                        "objects that bear our label and that nobody follows are not reported, for an Inventory may \
+                         list them: {fault}"
+                    );
+                }
+                pause = (pause * 2).min(RARE);
+            }
         }
     }
 }

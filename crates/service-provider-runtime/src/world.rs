@@ -67,13 +67,25 @@ pub(crate) struct Statuses(Mutex<HashMap<Key, Last>>);
 
 /// The last own write.
 pub(crate) enum Last {
-    Wrote {
-        /// The version that it made.
-        version: Option<u64>,
-        status: ServiceStatus,
-    },
-    /// It may have arrived or not.
-    Unknown,
+    Wrote(Written),
+    /// It may have arrived or not. What is known is the one before.
+    Unknown(Option<Written>),
+}
+
+#[derive(Clone)]
+pub(crate) struct Written {
+    /// The version that it made.
+    version: Option<u64>,
+    status: ServiceStatus,
+}
+
+impl Last {
+    fn known(&self) -> Option<&Written> {
+        match self {
+            Self::Wrote(written) => Some(written),
+            Self::Unknown(before) => before.as_ref(),
+        }
+    }
 }
 
 impl Statuses {
@@ -88,15 +100,17 @@ impl Statuses {
 
     /// `shown`, unless another status was written since.
     pub(crate) fn newer(&self, key: &Key, of: &ObjectMeta, shown: ServiceStatus) -> ServiceStatus {
-        match self.last().get(key) {
-            Some(Last::Wrote { version, status }) if archive::version(of) < *version => status.clone(),
+        match self.last().get(key).and_then(Last::known) {
+            Some(written) if archive::version(of) < written.version => written.status.clone(),
             _ => shown,
         }
     }
 
     /// A status is about to be written. Returns what was the last write so far.
     pub(crate) fn begin(&self, key: &Key) -> Option<Last> {
-        self.last().insert(key.clone(), Last::Unknown)
+        let mut last = self.last();
+        let before = last.get(key).and_then(Last::known).cloned();
+        last.insert(key.clone(), Last::Unknown(before))
     }
 
     /// It need not be written, or there is nothing to write to.
@@ -109,20 +123,21 @@ impl Statuses {
 
     /// Whether it is not known what the last write came to.
     pub(crate) fn is_unknown(&self, key: &Key) -> bool {
-        matches!(self.last().get(key), Some(Last::Unknown))
+        matches!(self.last().get(key), Some(Last::Unknown(_)))
     }
 
     /// A status was written, and made this version of the object.
     pub(crate) fn wrote(&self, key: &Key, object: &ObjectMeta, status: ServiceStatus) {
         let version = archive::version(object);
-        self.last().insert(key.clone(), Last::Wrote { version, status });
+        let written = Written { version, status };
+        self.last().insert(key.clone(), Last::Wrote(written));
     }
 
     /// The watch has shown the object: what was written before is not needed any more.
     pub(crate) fn seen<K: ServiceApi>(&self, key: &Key, object: &Packed<K>) {
         let mut last = self.last();
-        if let Some(Last::Wrote { version, .. }) = last.get(key)
-            && object.version() >= *version
+        if let Some(Last::Wrote(written)) = last.get(key)
+            && object.version() >= written.version
         {
             last.remove(key);
         }
@@ -259,6 +274,20 @@ mod tests {
         for (shown, said) in [(10, "Ready"), (11, "Ready"), (12, "Shown"), (13, "Shown")] {
             let known = statuses.newer(&key, &version(shown), phase("Shown"));
             assert_eq!(known.phase, said, "at {shown}");
+        }
+    }
+
+    #[test]
+    fn after_a_write_that_failed_the_one_before_counts_until_the_watch_has_shown_it() {
+        let (statuses, key) = (Statuses::default(), Key::new("X", "a", "x"));
+        statuses.wrote(&key, &version(12), phase("Ready"));
+        for _ in 0..2 {
+            statuses.begin(&key);
+            assert!(statuses.is_unknown(&key));
+            for (shown, said) in [(11, "Ready"), (12, "Shown")] {
+                let known = statuses.newer(&key, &version(shown), phase("Shown"));
+                assert_eq!(known.phase, said, "at {shown}");
+            }
         }
     }
 

@@ -125,6 +125,39 @@ fn a_definition_with_objects_of_the_tenant_stays_and_the_service_is_ready_and_sa
 }
 
 #[test]
+fn a_definition_of_which_nothing_is_served_for_the_moment_takes_nothing_of_the_tenant() {
+    for by in ["deletion", "prune"] {
+        let (simulation, world) = served();
+        let mcp = world.server(MCP);
+        mcp.create(&gadget("mine")).unwrap();
+        let serve = |served: bool| {
+            let mut versions = gadgets()["spec"]["versions"].clone();
+            versions[0]["served"] = json!(served);
+            mcp.merge(&gadgets(), &json!({"spec": {"versions": versions}}))
+                .unwrap();
+        };
+        serve(false);
+        match by {
+            "deletion" => drop(world.server("onboarding").delete(&greeter("team", "one", 2))),
+            _ => drop(world.server("platform").apply(PERSON, &without_gadgets("hello"))),
+        }
+        let mut process = simulation.start(&world, Job::Run);
+        process.drive(Duration::from_secs(600), |_| false);
+        assert!(mcp.live(&gadgets()).is_some(), "{by}");
+        let conditions = live(&world)["status"]["conditions"].to_string();
+        assert!(conditions.contains("NotServed"), "{by}: {conditions}");
+        serve(true);
+        process.drive(Duration::from_secs(600), |_| false);
+        assert!(mcp.live(&gadget("mine")).is_some(), "{by}");
+        let conditions = live(&world)["status"]["conditions"].to_string();
+        assert!(conditions.contains("Gadget default/mine"), "{by}: {conditions}");
+        mcp.delete(&gadget("mine")).unwrap();
+        assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+        assert!(mcp.live(&gadgets()).is_none(), "{by}: {}", live(&world));
+    }
+}
+
+#[test]
 fn what_may_serve_the_tenants_objects_stays_with_their_definition() {
     let (world, mut process) = dropped(1);
     let greetings = || {

@@ -173,6 +173,47 @@ fn a_wrong_order_is_told_before_anything_is_asked_for() {
     assert_eq!(own.count(), 0, "{asked:#?}");
 }
 
+/// The ControlPlane is on another cluster from now on.
+fn move_to(world: &World, host: &str) {
+    world.add_shared_cluster(host);
+    let platform = world.server("platform");
+    let requests = platform.objects("clusters.openmcp.cloud/v1alpha1", "ClusterRequest");
+    let of_control_plane = |it: &Value| it["spec"]["purpose"] == "mcp";
+    let request = requests.into_iter().find(of_control_plane).unwrap();
+    let status = json!({"cluster": {"name": host, "namespace": "openmcp-system"}});
+    platform.merge_status(&request, &status).unwrap();
+}
+
+#[test]
+fn a_service_that_moves_goes_through_its_stages_on_the_other_cluster_however_that_is_called() {
+    for there in ["after", "zone"] {
+        let simulation = Simulation::new("greeter", || Stages).on_platform(config("hello"));
+        let world = simulation.world();
+        world.add_shared_cluster("middle");
+        world.add_control_plane_on("middle", "team", "one");
+        let mut process = simulation.start(&world, Job::Run);
+        order(&world, 1);
+        assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+        assert!(is_ready(&world), "{}", live(&world));
+        move_to(&world, there);
+        assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+        assert!(is_ready(&world), "{there}: {}", live(&world));
+        let has = |host: &str| world.server(host).live(&note("address-0", "")).is_some();
+        assert_eq!((has(there), has("middle")), (true, false), "{there}");
+    }
+}
+
+#[test]
+fn who_asks_why_is_told_what_is_not_known_and_not_that_it_is_not_there() {
+    let (_simulation, world, process) = served();
+    drop(process);
+    world.server(MCP).accept_only([]);
+    let told = Process::explain(&world, Stages, "team", "one").unwrap();
+    assert!(told.contains("waits for ConfigMap default/settings: "), "{told}");
+    assert!(!told.contains("does not exist yet"), "{told}");
+    assert!(!told.contains("NoWorkloadAccess"), "{told}");
+}
+
 #[test]
 fn who_asks_why_is_told_what_the_provider_waits_for() {
     let (_simulation, world, process) = served();

@@ -71,3 +71,22 @@ fn what_bears_our_label_and_is_in_no_inventory_is_told_once_and_left_alone() {
     assert_eq!(lists, Vec::<String>::new(), "nothing is asked for again");
     assert_eq!(oracle::judge(&world), Vec::<String>::new());
 }
+
+#[test]
+fn where_an_inventory_cannot_be_read_it_is_told_once_that_nothing_can_be_told_of_such_objects() {
+    let (simulation, world) = one_is_paused();
+    let copy = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "copy", "namespace": "default"}});
+    world.server(MCP).create(&labelled(copy)).unwrap();
+    let platform = world.server("platform");
+    let inventories = platform.objects("runtime.openmcp.cloud/v1alpha1", "Inventory");
+    let theirs = inventories
+        .iter()
+        .find(|it| it["spec"]["owner"]["namespace"] == "others");
+    let unknown = json!({"spec": {"entries": [{"group": 7}]}});
+    platform.merge(theirs.unwrap(), &unknown).unwrap();
+    let mut process = simulation.start(&world, Job::Run);
+    let ((), told) = log::warnings("are not reported, for an Inventory may list them", || {
+        process.drive(seconds(6000), |_| false);
+    });
+    assert_eq!(told.len(), 1, "{told:#?}");
+}

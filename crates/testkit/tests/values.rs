@@ -149,6 +149,18 @@ fn a_value_stays_what_it_is_without_a_request_and_is_shown_nowhere() {
 }
 
 #[test]
+fn who_asks_why_is_told_what_was_read() {
+    let world = platform();
+    let mut process = simulation().start(&world, Job::Run);
+    order(&world, 1);
+    settle(&world, &mut process);
+    drop(process);
+    let told = Process::explain(&world, Provider, "team", "one").unwrap();
+    assert!(told.contains("  read generated value password\n"), "{told}");
+    assert!(!told.contains(&password(&world)), "{told}");
+}
+
+#[test]
 fn a_value_whose_secret_was_deleted_is_missed_and_made_anew_only_when_the_inventory_lets_it_go() {
     let world = platform();
     let mut process = simulation().start(&world, Job::Run);

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Fault, Key,
     apply::Mark,
+    controller::woken,
     digest::{Digest, Digester},
     fault::Class,
     inventory::{Entry, Inventory, Store},
@@ -156,7 +157,7 @@ impl Engine {
         inventory: &mut Inventory<'_, S>,
         maker: &M,
     ) -> Result<Report, Fault> {
-        let (mut report, start) = (Report::default(), Instant::now());
+        let (mut report, start) = (Report::default(), woken().unwrap_or_else(Instant::now));
         let scene = Scene {
             order: &order,
             kinds: self.resolve(&order).await?,

@@ -62,7 +62,7 @@ static COUNTERS: LazyLock<Counters> = LazyLock::new(|| {
         registry.register("sp_drift", "Differences that others made", counters.drift.clone());
         registry.register(
             "sp_time_to_repair_seconds",
-            "From the beginning of a pass to its end, where it repaired something, by what had happened",
+            "From the wake-up of a service object to the end of the pass that repaired something, by what had happened",
             counters.repair_time.clone(),
         );
         registry.register(

@@ -1,4 +1,7 @@
 //! A bound on repairs of one child that somebody else keeps changing. It delays, it never drops.
+//!
+//! The interval between two repairs grows by multiplication with each repair, and shrinks by subtraction while it is quiet
+//! (runtime design §4): who comes back after a pause is not fought as if nothing had been.
 use crate::inventory::Id;
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -10,8 +13,10 @@ use std::{
 const BURST: u32 = 5;
 const FIRST: SignedDuration = SignedDuration::from_millis(500);
 const LAST: SignedDuration = SignedDuration::from_secs(60);
-/// A child left alone for so long starts afresh.
+/// A child left alone starts afresh after so long at the earliest.
 const FORGET: SignedDuration = SignedDuration::from_mins(2);
+/// It is quiet for so long for each second that the interval loses.
+const CALM: i32 = 10;
 
 /// A repair has to wait.
 pub(super) struct Pause {
@@ -32,8 +37,14 @@ struct Fight {
 }
 
 impl Fight {
+    /// What is left of the interval: it has been quiet since the end of the last one.
+    fn left(&self, now: Timestamp) -> SignedDuration {
+        let quiet = now.duration_since(self.last).saturating_sub(self.interval);
+        self.interval - quiet.max(SignedDuration::ZERO) / CALM
+    }
+
     fn is_over(&self, now: Timestamp) -> bool {
-        now.duration_since(self.last) >= FORGET
+        now.duration_since(self.last) >= FORGET && !self.left(now).is_positive()
     }
 }
 
@@ -85,7 +96,7 @@ impl Damper {
             *fight = fresh();
         }
         if fight.repairs >= BURST {
-            fight.interval = fight.interval.saturating_mul(2).min(LAST);
+            fight.interval = fight.left(now).saturating_mul(2).clamp(FIRST, LAST);
         }
         about.clone_into(&mut fight.about);
         fight.repairs += 1;
@@ -130,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_repairs_are_at_once_then_ever_rarer_and_peace_resets() {
+    fn the_first_repairs_are_at_once_then_ever_rarer_and_a_long_peace_resets() {
         let (damper, start) = (Damper::default(), Timestamp::UNIX_EPOCH);
         let repair = |after: SignedDuration| {
             let held = damper.holds("x", &id(), start + after);
@@ -153,5 +164,27 @@ mod tests {
         assert_eq!(damper.active(start), 1);
         assert_eq!(repair(FIRST + FORGET), None);
         assert_eq!(damper.active(start + FIRST + FORGET), 0);
+    }
+
+    #[test]
+    fn quiet_takes_off_the_interval_bit_by_bit_and_the_next_repair_doubles_what_is_left() {
+        let (damper, start) = (Damper::default(), Timestamp::UNIX_EPOCH);
+        let (mut at, mut interval) = (start, SignedDuration::ZERO);
+        for _ in 0..20 {
+            damper.note("x", &id(), "what", at);
+            interval = damper
+                .holds("x", &id(), at)
+                .map_or(interval, |held| held.interval);
+            at += interval;
+        }
+        assert_eq!(interval, LAST, "nobody rests");
+        let quiet = SignedDuration::from_mins(8);
+        at += quiet;
+        assert!(damper.holds("x", &id(), at).is_none(), "it is repaired at once");
+        damper.note("x", &id(), "what", at);
+        let held = damper.holds("x", &id(), at).unwrap().interval;
+        assert_eq!(held, (LAST - quiet / CALM) * 2);
+        at += held * (CALM + 1);
+        assert_eq!((damper.active(at - FIRST), damper.active(at)), (1, 0));
     }
 }

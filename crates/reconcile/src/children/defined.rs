@@ -1,9 +1,9 @@
 //! The objects of the kinds that recorded definitions define: they go with their definition, whoever made them. So it
 //! is looked at them before one is removed.
 //!
-//! What is recorded without a UID (a crash came between its apply and the record) is ours if it bears our mark, as it is
-//! for its removal.
-use super::{cluster::Cluster, converge::Engine, kinds::Kind, remove::is_abandoned, watch::Scope};
+//! What is recorded without a UID (a crash came between its apply and the record) is ours if it bears our mark, and what
+//! was made anew under another one if we applied it too: as it is for its removal.
+use super::{abandoned::is_abandoned, cluster::Cluster, converge::Engine, kinds::Kind, watch::Scope};
 use crate::{
     Fault, Key,
     apply::Mark,
@@ -36,7 +36,7 @@ impl Id {
 pub struct Ours<'a> {
     mark: &'a Mark,
     uids: HashSet<&'a str>,
-    intents: Vec<&'a Entry>,
+    entries: Vec<&'a Entry>,
 }
 
 impl<'a> Ours<'a> {
@@ -45,21 +45,29 @@ impl<'a> Ours<'a> {
         Self {
             mark,
             uids: entries.clone().filter_map(|entry| entry.uid.as_deref()).collect(),
-            intents: entries.filter(|entry| entry.uid.is_none()).collect(),
+            entries: entries.collect(),
         }
     }
 
-    fn has(&self, cluster: &str, kind: &Kind, item: &PartialObjectMeta<DynamicObject>) -> bool {
+    /// `manager` is ours.
+    fn has(
+        &self,
+        manager: &str,
+        cluster: &str,
+        kind: &Kind,
+        item: &PartialObjectMeta<DynamicObject>,
+    ) -> bool {
         if item.uid().is_some_and(|uid| self.uids.contains(uid.as_str())) {
             return true;
         }
         let namespace = item.namespace().unwrap_or_default();
-        let intended = self.intents.iter().any(|Entry { id, .. }| {
+        let mut recorded = self.entries.iter().filter(|Entry { id, .. }| {
             id.cluster == cluster
                 && (&id.group, &id.kind) == (&kind.resource.group, &kind.resource.kind)
                 && (id.namespace == namespace && id.name == item.name_any())
         });
-        intended && bears(item, self.mark)
+        // Under another UID than is recorded: made anew by us, if we applied it.
+        bears(item, self.mark) && recorded.any(|entry| entry.uid.is_none() || has_applied(item, manager))
     }
 }
 
@@ -105,6 +113,13 @@ fn bears<K: ResourceExt>(object: &K, mark: &Mark) -> bool {
     object.labels().get(mark.label) == Some(&mark.value)
 }
 
+fn has_applied<K: ResourceExt>(object: &K, manager: &str) -> bool {
+    let mut applied = object.managed_fields().iter().filter(|entry| {
+        entry.operation.as_deref() == Some("Apply") && entry.subresource.as_deref().is_none_or(str::is_empty)
+    });
+    applied.any(|entry| entry.manager.as_deref() == Some(manager))
+}
+
 impl Engine {
     /// The objects of others that would go with the definition of an entry. `key` is woken when one comes or goes, until
     /// its shares in watches are given back.
@@ -115,16 +130,22 @@ impl Engine {
         definition: &Entry,
         ours: &Ours<'_>,
     ) -> Result<Others, Fault> {
-        let live = live(cluster, ours.mark, definition).await?;
-        // One that is already going takes its objects with it.
-        let stays = live.filter(|it| it.metadata.deletion_timestamp.is_none());
-        let Some(kind) = stays.and_then(|it| kind_of(&it)) else {
+        let Some(stays) = staying(cluster, ours.mark, definition).await? else {
             return Ok(Others::default());
         };
+        let kind = kind_of(&stays).ok_or_else(|| not_served(definition))?;
         let lease = self.lease(key, cluster, &kind, Scope::All);
         // An error of the watch shows in the list below, too.
         let _ = lease.synced();
-        list(cluster, (&definition.id.cluster, &kind), ours).await
+        let place = (definition.id.cluster.as_str(), &kind);
+        if let Some(others) = list(cluster, place, self.manager(), ours).await? {
+            return Ok(others);
+        }
+        // Its definition went meanwhile, or it is only not served at the moment, or a proxy says so.
+        match staying(cluster, ours.mark, definition).await? {
+            None => Ok(Others::default()),
+            Some(_) => Err(not_served(definition)),
+        }
     }
 
     /// Takes the finalizers off the objects of a definition that is being deleted. Returns what was done.
@@ -144,6 +165,26 @@ impl Engine {
     }
 }
 
+/// The definition that an entry is about, if it is still ours and not going already: then it takes its objects with it.
+async fn staying(
+    cluster: &Cluster,
+    mark: &Mark,
+    entry: &Entry,
+) -> Result<Option<CustomResourceDefinition>, Fault> {
+    let live = live(cluster, mark, entry).await?;
+    Ok(live.filter(|it| it.metadata.deletion_timestamp.is_none()))
+}
+
+/// That nobody can look is not that there is nothing.
+fn not_served(definition: &Entry) -> Fault {
+    let message = format!(
+        "{}: no version of it is served at the moment, so that it cannot be seen whether there are objects of others \
+         that would go with it; it stays until one is",
+        definition.id
+    );
+    Fault::retry("NotServed", message)
+}
+
 /// The definition that an entry is about, if it is still ours.
 async fn live(
     cluster: &Cluster,
@@ -156,10 +197,8 @@ async fn live(
         .get_opt(&entry.id.name)
         .await
         .map_err(|error| Fault::api(doing(), &error))?;
-    Ok(found.filter(|found| match &entry.uid {
-        Some(_) => found.uid() == entry.uid,
-        None => bears(found, mark),
-    }))
+    let recorded = |found: &CustomResourceDefinition| entry.uid.is_some() && found.uid() == entry.uid;
+    Ok(found.filter(|found| recorded(found) || bears(found, mark)))
 }
 
 /// How its kind is served, if it is.
@@ -173,25 +212,32 @@ fn kind_of(definition: &CustomResourceDefinition) -> Option<Kind> {
     })
 }
 
-/// Pages are read until one shows something of others.
-async fn list(cluster: &Cluster, (name, kind): (&str, &Kind), ours: &Ours<'_>) -> Result<Others, Fault> {
+/// Pages are read until one shows something of others. `None`: the API server does not know the kind.
+async fn list(
+    cluster: &Cluster,
+    (name, kind): (&str, &Kind),
+    manager: &str,
+    ours: &Ours<'_>,
+) -> Result<Option<Others>, Fault> {
     let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &kind.resource);
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let listed = match api.list_metadata(&page).await {
             Ok(listed) => listed,
-            // Its definition went meanwhile.
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Others::default()),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(Fault::api(format_args!("list {}", kind.resource.plural), &error)),
         };
-        let theirs = listed.items.iter().filter(|item| !ours.has(name, kind, item));
+        let theirs = listed
+            .items
+            .iter()
+            .filter(|item| !ours.has(manager, name, kind, item));
         let mut named: Vec<String> = theirs.map(|item| words(kind, item)).collect();
         named.sort_unstable();
         match listed.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) if named.is_empty() => page = page.continue_token(&next),
             next => {
                 let more = next.is_some();
-                return Ok(Others { named, more });
+                return Ok(Some(Others { named, more }));
             }
         }
     }

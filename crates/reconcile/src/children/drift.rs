@@ -3,7 +3,7 @@
 //! Who did it is read from managedFields and never guessed from times: where nobody is recorded (a removed field,
 //! a deletion, `kubectl scale --replicas=0`) it says `unknown`.
 use super::exact::Surplus;
-use crate::digest::{is_apply_entry, key_of, managed_fields};
+use crate::digest::{child_at, is_apply_entry, key_of, managed_fields};
 use serde_json::{Map, Value};
 use std::{collections::BTreeSet, fmt};
 
@@ -56,27 +56,13 @@ impl Drift {
         if found.is_empty() {
             return None;
         }
-        let foreign: Vec<(&str, &Map<String, Value>)> = managed_fields(live)
-            .filter(|entry| !is_apply_entry(entry, manager) && entry["subresource"] != "status")
-            .filter_map(|entry| Some((entry["manager"].as_str()?, entry["fieldsV1"].as_object()?)))
-            .collect();
-        let owners = |step: &Difference<'_>| {
-            let owning = foreign
-                .iter()
-                .filter(|(_, tree)| owns(tree, &step.path))
-                .map(|(name, _)| *name);
-            owning.collect::<Vec<_>>()
-        };
-        let by: BTreeSet<&str> = found.iter().flat_map(owners).collect();
+        let by = owners(live, manager, |tree| {
+            found.iter().any(|difference| owns(tree, &difference.path))
+        });
         let mut what: Vec<String> = found.iter().take(NAMED_FIELDS).map(Difference::text).collect();
         if found.len() > NAMED_FIELDS {
             what.push(format!("{} more", found.len() - NAMED_FIELDS));
         }
-        let by = if by.is_empty() {
-            "unknown".to_owned()
-        } else {
-            by.into_iter().collect::<Vec<_>>().join(", ")
-        };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let verb = if found.iter().all(|difference| difference.removed) {
             "removed"
@@ -91,13 +77,21 @@ impl Drift {
         })
     }
 
-    /// Our values are all there, but our manager does not own them any more.
-    pub(super) fn taken_over(kind: &str, name: &str, foreign: &[String]) -> Self {
-        Self::of(kind, name, "ownership of fields taken", foreign)
+    /// The values of what was `applied` are all in `live`, but our manager does not own them any more.
+    pub(super) fn taken_over(applied: &Value, live: &Value, manager: &str) -> Self {
+        let (mut lost, entries) = (Vec::new(), managed_fields(live));
+        let ours: Vec<_> = entries.filter(|entry| is_apply_entry(entry, manager)).collect();
+        leaves(applied, &mut Vec::new(), &mut lost);
+        lost.retain(|path| {
+            let mut trees = ours.iter().filter_map(|entry| entry["fieldsV1"].as_object());
+            !trees.any(|tree| owns(tree, path))
+        });
+        let by = owners(live, manager, |tree| lost.iter().any(|path| owns(tree, path)));
+        Self::of(live, "ownership of fields taken", by)
     }
 
-    /// Something was added where nothing but what is wanted may be.
-    pub(super) fn added(kind: &str, name: &str, surplus: &[Surplus], foreign: &[String]) -> Self {
+    /// Something was added to `live` where nothing but what is wanted may be.
+    pub(super) fn added(live: &Value, surplus: &[Surplus], manager: &str) -> Self {
         let mut what: Vec<String> = surplus
             .iter()
             .take(NAMED_FIELDS)
@@ -106,25 +100,39 @@ impl Drift {
         if surplus.len() > NAMED_FIELDS {
             what.push(format!("{} more", surplus.len() - NAMED_FIELDS));
         }
-        Self::of(kind, name, &format!("{} added", what.join(", ")), foreign)
+        let by = owners(live, manager, |tree| {
+            surplus.iter().any(|it| owns_at(tree, live, &it.pointer))
+        });
+        Self::of(live, &format!("{} added", what.join(", ")), by)
     }
 
-    /// Another object has the name.
-    pub(super) fn replaced(kind: &str, name: &str, foreign: &[String]) -> Self {
-        Self::of(kind, name, "replaced by another object", foreign)
+    /// Another object has the name: `live`, of which all is theirs.
+    pub(super) fn replaced(live: &Value, manager: &str) -> Self {
+        let by = owners(live, manager, |_| true);
+        Self::of(live, "replaced by another object", by)
     }
 
-    fn of(kind: &str, name: &str, what: &str, by: &[String]) -> Self {
+    fn of(live: &Value, what: &str, by: String) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Self {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
+            kind: text(&live["kind"]),
+            name: text(&live["metadata"]["name"]),
             what: what.to_owned(),
-            by: if by.is_empty() {
-                "unknown".to_owned()
-            } else {
-                by.join(", ")
-            },
+            by,
         }
+    }
+}
+
+/// The other managers with fields for which this holds, status aside; `unknown` where there are none.
+fn owners(live: &Value, manager: &str, holds: impl Fn(&Map<String, Value>) -> bool) -> String {
+    let owners: BTreeSet<&str> = managed_fields(live)
+        .filter(|entry| !is_apply_entry(entry, manager) && entry["subresource"] != "status")
+        .filter(|entry| entry["fieldsV1"].as_object().is_some_and(&holds))
+        .filter_map(|entry| entry["manager"].as_str())
+        .collect();
+    match owners.is_empty() {
+        true => "unknown".to_owned(),
+        false => owners.into_iter().collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -196,6 +204,27 @@ fn compare<'a>(
     }
 }
 
+/// Where all values of an object are that server-side apply owns one by one.
+fn leaves<'a>(applied: &'a Value, path: &mut Vec<Step<'a>>, found: &mut Vec<Vec<Step<'a>>>) {
+    match applied {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, value) in fields {
+                path.push(Step::Field(name));
+                leaves(value, path, found);
+                path.pop();
+            }
+        }
+        Value::Array(items) if keyed(items) => {
+            for item in items {
+                path.push(Step::Item(item));
+                leaves(item, path, found);
+                path.pop();
+            }
+        }
+        _ => found.push(path.clone()),
+    }
+}
+
 fn keyed(items: &[Value]) -> bool {
     !items.is_empty() && items.iter().all(|item| key_of(item).is_some())
 }
@@ -224,6 +253,28 @@ fn owns(tree: &Map<String, Value>, path: &[Step<'_>]) -> bool {
         Some(subtree) => subtree.is_empty() || owns(subtree, rest),
         None => false,
     }
+}
+
+/// Whether fields of a manager of `value` include what is at a JSON pointer, or something in it.
+fn owns_at(tree: &Map<String, Value>, value: &Value, pointer: &str) -> bool {
+    let (mut tree, mut value) = (tree, value);
+    for segment in pointer.split('/').skip(1) {
+        let next = match value {
+            Value::Array(items) => segment.parse().ok().and_then(|index: usize| items.get(index)),
+            fields => fields.get(segment.replace("~1", "/").replace("~0", "~")),
+        };
+        let Some(next) = next else { return false };
+        let leads = |key: &&String| child_at(value, key).is_some_and(|it| std::ptr::eq(it, next));
+        let Some(subtree) = tree.keys().find(leads).and_then(|key| tree[key].as_object()) else {
+            return false;
+        };
+        // Of a value that is owned as a whole there is nothing below.
+        if subtree.is_empty() {
+            return true;
+        }
+        (tree, value) = (subtree, next);
+    }
+    true
 }
 
 fn selects(key: &str, item: &Value) -> bool {
@@ -293,6 +344,50 @@ mod tests {
         let mut live = applied();
         live["spec"]["paused"] = json!(true);
         assert_eq!(Drift::between(&applied(), &live, "sp-kro"), None);
+    }
+
+    fn shared(ours: Value, theirs: Value) -> Value {
+        let mut live = applied();
+        live["spec"]["template"]["spec"]["containers"] =
+            json!([{"name": "kro", "image": "kro:1"}, {"name": "side", "image": "x"}]);
+        live["metadata"]["managedFields"] = json!([
+            {"manager": "sp-kro", "operation": "Apply", "fieldsV1": ours},
+            {"manager": "thief", "operation": "Apply", "fieldsV1": theirs},
+            {"manager": "bystander", "operation": "Update", "fieldsV1": {"f:metadata": {"f:labels": {"f:team": {}}}}},
+            {"manager": "scaler", "operation": "Update", "subresource": "status", "fieldsV1": theirs},
+        ]);
+        live
+    }
+
+    #[test]
+    fn of_several_managers_that_one_is_named_which_has_taken_the_fields() {
+        let rest = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {
+            "k:{\"name\":\"kro\"}": {".": {}, "f:name": {}, "f:image": {}}}}}}});
+        let live = shared(rest.clone(), json!({"f:spec": {"f:replicas": {}}}));
+        let taken = |live: &Value| Drift::taken_over(&applied(), live, "sp-kro").to_string();
+        assert_eq!(taken(&live), "Deployment kro ownership of fields taken by thief");
+        let nobody = shared(rest, json!({"f:spec": {"f:paused": {}}}));
+        assert_eq!(
+            taken(&nobody),
+            "Deployment kro ownership of fields taken by unknown"
+        );
+    }
+
+    #[test]
+    fn of_several_managers_that_one_is_named_which_has_added_something() {
+        let item = json!({"k:{\"name\":\"side\"}": {".": {}, "f:name": {}, "f:image": {}}});
+        let theirs = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": item}}}});
+        let side = Surplus {
+            at: ".spec.template.spec.containers".to_owned(),
+            name: "side".to_owned(),
+            pointer: "/spec/template/spec/containers/1".to_owned(),
+        };
+        let added = |live: &Value| Drift::added(live, std::slice::from_ref(&side), "sp-kro").to_string();
+        let words = "Deployment kro .spec.template.spec.containers side added by";
+        let live = shared(json!({}), theirs);
+        assert_eq!(added(&live), format!("{words} thief"));
+        let nobody = shared(json!({}), json!({"f:spec": {"f:replicas": {}}}));
+        assert_eq!(added(&nobody), format!("{words} unknown"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) struct Surplus {
     pub(super) at: String,
     /// The key of the map, or of the list item.
     pub(super) name: String,
+    /// JSON pointer.
+    pub(super) pointer: String,
 }
 
 /// What `live` has at the exact paths beyond `wanted`, and the operations of the JSON patch that removes it.
@@ -29,32 +31,33 @@ pub(super) fn surplus<'a>(
             continue;
         };
         let (at, pointer) = (format!(".{}", path.join(".")), &there.pointer);
-        let mut add = |name: &str, operation: Value| {
-            let name = name.to_owned();
-            found.push(Surplus { at: at.clone(), name });
+        let mut add = |name: &str, pointer: String, mut operation: Value| {
+            operation["path"] = Value::from(pointer.as_str());
             patch.push(operation);
+            found.push(Surplus {
+                at: at.clone(),
+                name: name.to_owned(),
+                pointer,
+            });
         };
+        let removal = || json!({"op": "remove"});
         match (at_path(wanted, &path), there.value) {
             (Some(Value::Object(wanted)), Value::Object(live)) => {
                 for key in live.keys().filter(|key| !wanted.contains_key(*key)) {
-                    let path = format!("{pointer}/{}", escaped(key));
-                    add(key, json!({"op": "remove", "path": path}));
+                    add(key, format!("{pointer}/{}", escaped(key)), removal());
                 }
             }
             (Some(Value::Array(wanted)), Value::Array(live)) if there.has_keyed_items() => {
                 // From the end, so that the indices of those that follow stay what they are.
                 for (index, item) in live.iter().enumerate().rev() {
                     if !there.owns(item) && !wanted.contains(item) {
-                        let path = format!("{pointer}/{index}");
-                        add(&name_of(item), json!({"op": "remove", "path": path}));
+                        add(&name_of(item), format!("{pointer}/{index}"), removal());
                     }
                 }
             }
             (Some(wanted), live) if wanted != live => {
-                add(
-                    "items",
-                    json!({"op": "replace", "path": pointer, "value": wanted}),
-                );
+                let operation = json!({"op": "replace", "value": wanted});
+                add("items", pointer.clone(), operation);
             }
             _ => {}
         }

@@ -4,7 +4,7 @@ use super::{
     kstatus::{self, Health},
 };
 use crate::{
-    digest::{self, Digest, Digester},
+    digest::{Digest, Digester},
     inventory::Id,
 };
 use jiff::Timestamp;
@@ -167,19 +167,6 @@ pub(super) fn held_by(holders: &[impl AsRef<str>]) -> String {
     }
     let names: Vec<&str> = holders.iter().map(AsRef::as_ref).collect();
     format!(" (held by {})", names.join(", "))
-}
-
-/// Who else owns fields of an object, status aside.
-pub(super) fn foreign_managers(digester: &Digester, body: &Value) -> Vec<String> {
-    let mut foreign: Vec<String> = digest::managed_fields(body)
-        .filter(|entry| {
-            !digest::is_apply_entry(entry, digester.manager()) && entry["subresource"] != "status"
-        })
-        .filter_map(|entry| entry["manager"].as_str().map(str::to_owned))
-        .collect();
-    foreign.sort_unstable();
-    foreign.dedup();
-    foreign
 }
 
 /// The type that is watched: any object, decoded without a schema.

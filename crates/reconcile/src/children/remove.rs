@@ -1,8 +1,10 @@
 //! Removing children by what was recorded of them, and nothing else.
 //!
-//! Only a GET by name that answers 404 or another UID means gone. What is neither marked nor applied by us is
-//! never deleted, nor is what another owner of the same manager has taken over.
+//! Only a GET by name that answers 404 or somebody else's object means gone. What is neither marked nor applied by us is
+//! never deleted, nor is what another owner of the same manager has taken over. What was made anew under another UID than
+//! is recorded is ours if it bears both our mark and our fields: a crash came before its record.
 use super::{
+    abandoned::is_abandoned,
     cluster::Cluster,
     converge::{CONCURRENCY, Engine},
     kinds::{Kind, Kinds},
@@ -22,7 +24,7 @@ use crate::{
 };
 use futures::{StreamExt, stream};
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -33,7 +35,8 @@ pub enum Removal {
     Gone,
     /// It stays, without our marks, as was asked for.
     Released,
-    /// Under the recorded UID there is something that bears neither our mark nor our fields: it is left alone.
+    /// Under the recorded UID there is something that bears neither our mark nor our fields, or under another one
+    /// something that bears our mark and was not applied by us: it is left alone.
     Foreign,
     /// It is still there; these hold it: finalizers, and what a namespace says of its content.
     Waiting(Vec<String>),
@@ -215,35 +218,13 @@ async fn gone_with_its_kind(cluster: &Cluster, entry: &Entry) -> Result<Removal,
     ))
 }
 
-/// The API server's own, which it takes off when the objects of a definition are gone. Without it they would stay in
-/// its store, and come back with the definition.
-const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
-
-/// Those of the garbage collector: it deletes or lets go of what belongs to the object before that goes.
-const COLLECTOR: [&str; 2] = ["foregroundDeletion", "orphan"];
-
-/// A garbage collector that has not come to an end for so long is dead, or waits for something that is.
-const COLLECTOR_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
-
-/// Whether nobody is expected to take a finalizer off an object that is being deleted since then. Force does not know
-/// who is dead; but the garbage collector of a cluster is at work as a rule, and what depends on the object would
-/// outlive it, or go although it was to stay.
-pub(super) fn is_abandoned(finalizer: &str, deleted: Option<Timestamp>, now: Timestamp) -> bool {
-    match finalizer {
-        CLEANUP => false,
-        finalizer if COLLECTOR.contains(&finalizer) => {
-            deleted.is_some_and(|at| now.duration_since(at) > COLLECTOR_PATIENCE)
-        }
-        _ => true,
-    }
-}
-
 impl Target<'_> {
     async fn strip(&self, entry: &Entry, now: Timestamp) -> Result<Option<String>, Fault> {
         let Some(meta) = raw::get_metadata(self.client, self.address).await? else {
             return Ok(None);
         };
-        let ours = entry.uid.as_deref() == meta["metadata"]["uid"].as_str();
+        let recorded = entry.uid.as_deref() == meta["metadata"]["uid"].as_str();
+        let ours = recorded || self.is_made_anew(entry, &meta);
         let Some(Removal::Waiting(finalizers)) = self.terminating(&meta).filter(|_| ours) else {
             return Ok(None);
         };
@@ -340,6 +321,11 @@ impl Target<'_> {
             .then(|| Removal::Waiting(holders(kind, live).map(str::to_owned).collect()))
     }
 
+    /// Whether the live object is ours although another UID is recorded.
+    fn is_made_anew(&self, entry: &Entry, meta: &Value) -> bool {
+        entry.uid.is_some() && self.is_marked(meta) && self.has_applied(meta)
+    }
+
     /// Whose the live object is: its UID where it is to be deleted now, else what it came to already.
     async fn look(&self, entry: &Entry, selected: &str) -> Result<Result<String, Removal>, Fault> {
         let Some(meta) = self.read().await? else {
@@ -350,7 +336,11 @@ impl Target<'_> {
         };
         let ours = self.is_marked(&meta) || (self.has_applied(&meta) && !self.is_marked_for_another(&meta));
         match entry.uid.as_deref() {
-            Some(recorded) if recorded != live => return Ok(Err(Removal::Gone)),
+            Some(recorded) if recorded != live => match self.is_marked(&meta) {
+                true if self.has_applied(&meta) => {}
+                true => return Ok(Err(Removal::Foreign)),
+                false => return Ok(Err(Removal::Gone)),
+            },
             // An intent that never came to be: whatever bears the name is somebody else's.
             None if !self.is_marked(&meta) => return Ok(Err(Removal::Gone)),
             _ if !ours => return Ok(Err(Removal::Foreign)),
@@ -373,26 +363,5 @@ pub(super) fn propagation(wave: Wave) -> &'static str {
         "Foreground"
     } else {
         "Background"
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn by_force_the_garbage_collector_is_given_its_time_and_nobody_else() {
-        let deleted = Timestamp::UNIX_EPOCH;
-        let after = |minutes| deleted + SignedDuration::from_mins(minutes);
-        for of_collector in COLLECTOR {
-            assert!(!is_abandoned(of_collector, Some(deleted), after(4)));
-            assert!(is_abandoned(of_collector, Some(deleted), after(6)));
-            assert!(
-                !is_abandoned(of_collector, None, after(6)),
-                "it is not deleted yet"
-            );
-        }
-        assert!(is_abandoned("example.com/mine", Some(deleted), deleted));
-        assert!(!is_abandoned(CLEANUP, Some(deleted), after(6)));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     drift::Drift,
     exact::surplus,
     kinds::Kind,
-    observe::{Address, Child, foreign_managers, held_by},
+    observe::{Address, Child, held_by},
     plan::{Action, Candidate},
     remove::propagation,
     report::{Failure, Report},
@@ -23,7 +23,8 @@ use crate::{
 };
 use http::StatusCode;
 use jiff::Timestamp;
-use std::time::Duration;
+use serde_json::Value;
+use std::{borrow::Cow, time::Duration};
 
 /// One object with what is to be done about it.
 pub(super) struct Step<'a> {
@@ -257,18 +258,28 @@ impl Engine {
             // A late event, or a list older than our last apply: nobody did anything.
             return Ok(Explained::Same(child));
         }
-        let foreign = foreign_managers(self.digester(), &body);
+        let manager = self.manager();
         let drift = match (replaced, &wanted.recipe) {
-            (true, _) => Some(Drift::replaced(wanted.kind(), name, &foreign)),
+            (true, _) => Some(Drift::replaced(&body, manager)),
             (false, Some(_)) => None,
-            (false, None) => Drift::between(&wanted.object, &body, self.manager()),
+            (false, None) => Drift::between(&wanted.object, &body, manager),
         };
-        let beside = || match surplus(self.manager(), &wanted.object, &body, wanted.exacts()).0 {
-            added if added.is_empty() => Drift::taken_over(wanted.kind(), name, &foreign),
-            added => Drift::added(wanted.kind(), name, &added, &foreign),
+        let beside = || match surplus(manager, &wanted.object, &body, wanted.exacts()).0 {
+            added if added.is_empty() => Drift::taken_over(&content(wanted, &body), &body, manager),
+            added => Drift::added(&body, &added, manager),
         };
         Ok(Explained::Drift(drift.unwrap_or_else(beside)))
     }
+}
+
+/// What was applied. What a maker added is known from the live object only.
+fn content<'a>(wanted: &'a Wanted, live: &Value) -> Cow<'a, Value> {
+    if wanted.recipe.is_none() {
+        return Cow::Borrowed(&wanted.object);
+    }
+    let mut whole = live.clone();
+    whole["metadata"] = wanted.object["metadata"].clone();
+    Cow::Owned(whole)
 }
 
 /// Deletes an object whose change was refused for good, to make it anew when it is gone.

@@ -14,34 +14,49 @@ use tracing::Instrument;
 pub(super) const REPORT_GRACE: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
-    static LANE: Lane;
+    static PASS: Pass;
+}
+
+/// What work inside of a pass may know of it.
+#[derive(Clone, Copy)]
+struct Pass {
+    lane: Lane,
+    /// When its key was woken.
+    woken: Option<Instant>,
 }
 
 /// The lane of the pass that asks: what it waits for together with others comes in this order. Whatever is no pass does
 /// not wait for bulk work either.
 pub(crate) fn lane() -> Lane {
-    LANE.try_with(|lane| *lane).unwrap_or(Lane::Normal)
+    PASS.try_with(|pass| pass.lane).unwrap_or(Lane::Normal)
+}
+
+/// Since when the key of the pass that asks was to run.
+pub(crate) fn woken() -> Option<Instant> {
+    PASS.try_with(|pass| pass.woken).ok().flatten()
 }
 
 /// Work as of a pass in a lane.
+#[cfg(test)]
 pub(crate) fn in_lane<T>(lane: Lane, work: impl Future<Output = T>) -> impl Future<Output = T> {
-    LANE.scope(lane, work)
+    PASS.scope(Pass { lane, woken: None }, work)
 }
 
 /// A key that runs. Also if its pass is cut off the queue learns that it has ended, and tries it again.
 pub(super) struct Running {
     shared: Arc<Shared>,
     key: Key,
-    lane: Lane,
+    pass: Pass,
     ended: bool,
 }
 
 impl Running {
     pub(super) fn next(shared: &Arc<Shared>) -> Option<Self> {
-        let Job { key, lane, .. } = shared.take()?;
+        let Job { key, lane, waited } = shared.take()?;
+        let woken = Instant::now().checked_sub(waited);
         Some(Self {
             key,
-            lane,
+            pass: Pass { lane, woken },
             shared: shared.clone(),
             ended: false,
         })
@@ -75,7 +90,7 @@ impl Drop for Running {
 pub(super) async fn pass<R: Reconciler>(reconciler: Arc<R>, running: Running, deadline: Duration) {
     let (shared, key) = (running.shared.clone(), running.key.clone());
     let span = tracing::info_span!("reconcile", controller = shared.name, %key);
-    let lane = running.lane;
+    let of = running.pass;
     let work = async {
         let start = Instant::now();
         let work = AssertUnwindSafe(reconciler.reconcile(&key)).catch_unwind();
@@ -99,7 +114,7 @@ pub(super) async fn pass<R: Reconciler>(reconciler: Arc<R>, running: Running, de
         };
         running.finish(start.elapsed(), &ended);
     };
-    in_lane(lane, work).instrument(span).await;
+    PASS.scope(of, work).instrument(span).await;
 }
 
 async fn report<R: Reconciler>(reconciler: &R, key: &Key, fault: Fault) -> Fault {

@@ -46,6 +46,38 @@ impl Reconciler for Script {
     }
 }
 
+/// Says since when it was to run.
+struct Since(tokio::sync::mpsc::UnboundedSender<Duration>);
+
+impl Reconciler for Since {
+    async fn reconcile(&self, _: &Key) -> Result<Outcome, Fault> {
+        let waited = woken().unwrap().elapsed();
+        self.0.send(waited).unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(Outcome::Settled)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_knows_since_when_its_key_waited() {
+    let (told, mut since) = tokio::sync::mpsc::unbounded_channel();
+    let limits = Limits {
+        workers: 1,
+        ..Limits::default()
+    };
+    let controller = Controller::new("since", limits);
+    for name in ["a", "b"] {
+        controller.handle().wake(key(name), Lane::Urgent);
+    }
+    let shutdown = CancellationToken::new();
+    let (run, stop) = (controller.run(Arc::new(Since(told)), shutdown.clone()), async {
+        let waited = [since.recv().await.unwrap(), since.recv().await.unwrap()];
+        assert_eq!(waited.map(|it| it.as_secs()), [0, 3]);
+        shutdown.cancel();
+    });
+    tokio::join!(run, stop);
+}
+
 async fn until(mut holds: impl FnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(10);
     while !holds() {

@@ -1,6 +1,6 @@
 //! Connections by the Secret that holds their kubeconfig. Credentials are swapped in place; a kubeconfig that leads
 //! to another API server than before is refused: than the one that is connected, or that was recorded before a start.
-use super::{ClusterName, Credentials, Identities};
+use super::{ClusterName, Credentials, Identities, Requests};
 use crate::{
     dependents::{Dependents, Source},
     stop::Stop,
@@ -56,7 +56,12 @@ struct Slot {
     turns: Turns,
     /// One at a time connects.
     open: Arc<tokio::sync::Mutex<Option<Open>>>,
+    /// What is read on the way to the Secret.
+    way: Way,
 }
+
+/// A Cluster, and the AccessRequest that leads to it.
+type Way = [Source; 2];
 
 struct Open {
     /// UID of the Cluster object.
@@ -114,10 +119,15 @@ impl Connections {
         of: ClusterName,
         incarnation: &Incarnation,
         recorded: &Identities,
-        (namespace, secret): (&str, &str),
+        (namespace, access, secret): (&str, &str, &str),
     ) -> Result<Reached, Stop> {
         self.dependents.add(key, Credentials::SECRET, namespace, secret);
-        let slot = self.slot(namespace, secret);
+        let way = [
+            self.dependents.source(Requests::CLUSTER, &of.namespace, &of.name),
+            self.dependents
+                .source(Requests::ACCESS_REQUEST, namespace, access),
+        ];
+        let slot = self.slot(namespace, secret, way);
         let turn = slot.turns.take(key).ok_or_else(|| Stop::Turn {
             message: format!(
                 "{} answers late: other objects are worked on there first",
@@ -185,7 +195,7 @@ impl Connections {
         })
     }
 
-    fn slot(&self, namespace: &str, secret: &str) -> Slot {
+    fn slot(&self, namespace: &str, secret: &str, way: Way) -> Slot {
         let source = self.dependents.source(Credentials::SECRET, namespace, secret);
         let mut open = self.slots();
         let fresh = || Slot {
@@ -195,6 +205,7 @@ impl Connections {
                 self.handle.clone(),
             ),
             open: Arc::default(),
+            way,
         };
         open.entry(source).or_insert_with(fresh).clone()
     }
@@ -252,10 +263,11 @@ impl Connections {
         Ok(())
     }
 
-    /// Ends the connections that `key` has and does not need any more, as far as nobody else needs them.
+    /// Ends the connections that `key` has and does not need any more, as far as nobody else needs them. What is on the
+    /// way there wakes it no more.
     pub(crate) fn keep_only(&self, key: &Key, secrets: &[Source]) {
-        let mut former = self.dependents.read_by(key);
-        former.retain(|source| !secrets.contains(source) && self.slots().contains_key(source));
+        let way = |secret: &Source| self.slots().get(secret).map(|slot| slot.way);
+        let former = former(self.dependents.read_by(key), secrets, way);
         for source in self.dependents.drop_some(key, former) {
             self.close(source);
         }
@@ -274,6 +286,15 @@ impl Connections {
     fn slots(&self) -> MutexGuard<'_, HashMap<Source, Slot>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of what is read: Secrets with connections that are not among these, and what leads to those only.
+fn former(read: Vec<Source>, secrets: &[Source], way: impl Fn(&Source) -> Option<Way>) -> Vec<Source> {
+    let needed: Vec<Source> = secrets.iter().filter_map(&way).flatten().collect();
+    let unused = read.into_iter().filter(|source| !secrets.contains(source));
+    let unused = unused.filter_map(|secret| Some((secret, way(&secret)?)));
+    let unused = unused.flat_map(|(secret, way)| [secret, way[0], way[1]]);
+    unused.filter(|source| !needed.contains(source)).collect()
 }
 
 /// Server and CA of the current context. Only what was made by a cluster provider gets here.
@@ -299,6 +320,29 @@ fn endpoint(kubeconfig: &[u8]) -> Option<Endpoint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_the_secret_of_a_former_cluster_goes_what_led_there_and_nothing_that_leads_elsewhere() {
+        let dependents = Dependents::default();
+        let source = |name| dependents.source("X", "n", name);
+        let [old, new, other, shared] = ["old", "new", "other", "shared"].map(source);
+        let ways = HashMap::from([
+            (old, [source("cluster"), source("old-access")]),
+            (new, [source("cluster"), source("new-access")]),
+            (other, [source("other-cluster"), shared]),
+        ]);
+        let way = |secret: &Source| ways.get(secret).copied();
+        let read = vec![
+            old,
+            new,
+            source("cluster"),
+            source("old-access"),
+            source("config"),
+        ];
+        assert_eq!(former(read, &[new], way), [old, source("old-access")]);
+        let found = former(vec![other, new, shared], &[new], way);
+        assert_eq!(found, [other, source("other-cluster"), shared]);
+    }
 
     #[test]
     fn server_and_ca_are_read_from_the_current_context() {

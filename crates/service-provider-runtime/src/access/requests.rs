@@ -184,7 +184,7 @@ impl Requests {
                         cluster,
                         &wish.incarnation,
                         recorded,
-                        (&namespace, secret),
+                        (&namespace, &name, secret),
                     )
                     .await
             }

@@ -188,11 +188,13 @@ fn ask<P: ServiceProvider>(
         asks: RefCell::default(),
         lost: RefCell::default(),
         waits: RefCell::default(),
+        read: RefCell::default(),
     };
     let asked = world.provider.desired(&inputs).map(|mut desired| {
         desired.waiting.extend(inputs.waits.take());
         desired.asks = inputs.asks.take();
         desired.lost = inputs.lost.take();
+        desired.read = inputs.read.take();
         desired
     });
     drop(inputs);

@@ -2,10 +2,10 @@
 //! steps, so that it cannot tell another story than they; the connections that it is given refuse to write.
 use super::{apply, compute, mark, operation, read};
 use crate::{
-    access::{Identities, Owner, Reached, Site},
+    access::{ClusterName, Identities, Owner, Reached, Site},
     children::Recorded,
     deletion,
-    desired::Desired,
+    desired::{Desired, Role},
     external,
     identity::workload_namespace,
     provider::ServiceProvider,
@@ -13,13 +13,17 @@ use crate::{
     world::World,
 };
 use kube::{Resource, ResourceExt, core::object::HasStatus};
-use openmcp_api::{inventory::Owner as OwnerRef, names};
+use openmcp_api::{Inventory as Stored, common::ObjectReference, inventory::Owner as OwnerRef, names};
 use openmcp_reconcile::{
     Fault, Key,
     children::{Cluster, Convergence, Health, Preview},
     inventory::{Id, Inventory},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// First lists of the children's kinds are waited for so long.
@@ -43,9 +47,10 @@ pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key
     };
     headline(world, key, &object, &mut lines).await?;
     let owner = Owner::new(key);
-    let reached = clusters(world, &owner, &mut lines).await;
+    let sites = clusters(world, &owner, &mut lines).await?;
     if object.meta().deletion_timestamp.is_some() {
         lines.push("Deletion".to_owned());
+        let reached: Vec<Reached> = sites.into_iter().filter_map(|(_, site)| site.ok()).collect();
         match deletion::blockers(world, &owner, &reached).await {
             Ok(()) => lines.push("  nothing of the tenant blocks it".to_owned()),
             Err(stop) => stopped(&stop, &mut lines),
@@ -54,13 +59,10 @@ pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key
         return Ok(lines.join("\n"));
     }
     lines.push("Desired".to_owned());
-    let sites: Vec<Site> = reached
-        .iter()
-        .map(|it| (it.name.clone(), Ok(it.clone())))
-        .collect();
     match desired(world, key, &object, &sites).await {
         Err(stop) => stopped(&stop, &mut lines),
         Ok(desired) => {
+            lines.extend(desired.read.iter().map(|read| format!("  read {read}")));
             let waits = desired.waiting.iter();
             lines.extend(waits.map(|wait| format!("  waits for {}: {}", wait.on, wait.why)));
             lines.push(format!(
@@ -70,8 +72,8 @@ pub(crate) async fn explain<P: ServiceProvider>(world: &Arc<World<P>>, key: &Key
             ));
             let backends = backends(world, &owner, &object, &desired).await?;
             lines.push("Objects: what they are, and what a pass would do about them".to_owned());
-            match previews(world, &owner, &object, desired, reached).await {
-                Ok(previews) => lines.extend(previews.iter().map(preview)),
+            match previews(world, &owner, &object, desired, sites).await {
+                Ok(previews) => lines.extend(previews),
                 Err(stop) => stopped(&stop, &mut lines),
             }
             lines.extend(backends);
@@ -153,25 +155,33 @@ impl Patience {
     }
 }
 
-/// The clusters that can be reached; why the others cannot is told.
+/// The clusters, and why some cannot be reached. One that is not known yet stands for those where something was made
+/// before: how that is, is not known either.
 async fn clusters<P: ServiceProvider>(
     world: &World<P>,
     owner: &Owner<'_>,
     lines: &mut Vec<String>,
-) -> Vec<Reached> {
+) -> Result<Vec<Site>, Fault> {
     lines.push("Clusters".to_owned());
-    let stored = world.inventory_of(owner.key).await.ok().flatten();
-    let recorded = stored.map(|stored| Identities::of(&stored)).unwrap_or_default();
+    let stored = world.inventory_of(owner.key).await?;
+    let recorded = stored.as_deref().map(Identities::of).unwrap_or_default();
     let access = world.provider.access();
-    let mut reached = Vec::new();
-    let mut names = vec![(world.requests.mcp_cluster(owner), access.mcp)];
+    let mut sites = Vec::new();
+    let mut names = vec![(Role::Mcp, world.requests.mcp_cluster(owner), access.mcp)];
     if let Some(rights) = access.workload {
-        names.push((world.requests.workload_cluster(owner).await, rights));
+        let name = world.requests.workload_cluster(owner).await;
+        names.push((Role::Workload, name, rights));
     }
-    for (name, rights) in names {
-        let found = match name {
-            Ok(name) => world.requests.reach(owner, name, &rights, &recorded).await,
-            Err(stop) => Err(stop),
+    for (role, name, rights) in names {
+        let (name, found) = match name {
+            Ok(name) => {
+                let found = world
+                    .requests
+                    .reach(owner, name.clone(), &rights, &recorded)
+                    .await;
+                (Some(name), found)
+            }
+            Err(stop) => (None, Err(stop)),
         };
         match found {
             Ok(found) => {
@@ -180,12 +190,28 @@ async fn clusters<P: ServiceProvider>(
                     found.name.title(),
                     found.endpoint.server
                 ));
-                reached.push(found);
+                sites.push((found.name.clone(), Ok(found)));
             }
-            Err(stop) => stopped(&stop, lines),
+            Err(stop) => {
+                stopped(&stop, lines);
+                let fault = stop.into_fault();
+                let names = name.map_or_else(|| of_role(role, stored.as_deref()), |name| vec![name]);
+                sites.extend(names.into_iter().map(|name| (name, Err(fault.clone()))));
+            }
         }
     }
-    reached
+    Ok(sites)
+}
+
+/// The clusters in a role where something is recorded; one without a name where nothing is.
+fn of_role(role: Role, stored: Option<&Stored>) -> Vec<ClusterName> {
+    let recorded = stored.into_iter().flat_map(|stored| &stored.spec.entries);
+    let names = recorded.filter_map(|entry| entry.cluster.parse().ok());
+    let names: BTreeSet<ClusterName> = names.filter(|name: &ClusterName| name.role == role).collect();
+    if names.is_empty() {
+        return vec![ClusterName::new(role, &ObjectReference::default())];
+    }
+    names.into_iter().collect()
 }
 
 /// What the Inventory holds, for objects that are on their way out or gone.
@@ -234,17 +260,18 @@ async fn previews<P: ServiceProvider>(
     owner: &Owner<'_>,
     object: &P::Api,
     desired: Desired,
-    reached: Vec<Reached>,
-) -> Result<Vec<Preview>, Stop> {
+    sites: Vec<Site>,
+) -> Result<Vec<String>, Stop> {
     let uid = object.uid().unwrap_or_default();
     let mark = mark(&uid);
     let home = workload_namespace(world.names.provider, &owner.key.namespace, &owner.key.name);
     let objects = desired.objects.into_iter().map(|it| (it.role, it.wanted));
+    let reached = sites.iter().filter_map(|(_, site)| site.as_ref().ok());
     let clusters: BTreeMap<String, Cluster> = reached
-        .iter()
         .map(|it| (it.name.to_string(), it.cluster.clone()))
         .collect();
-    let sites: Vec<Site> = reached.into_iter().map(|it| (it.name.clone(), Ok(it))).collect();
+    let unreached = sites.iter().filter(|(_, site)| site.is_err());
+    let unreached: BTreeSet<String> = unreached.map(|(name, _)| name.to_string()).collect();
     let wanted = apply::wanted(world, &home, objects, &desired.identities, &sites, &mark)?;
     let name = names::inventory(world.names.provider, world.names.kind, &owner.key.name);
     let stored = world.inventory_of(owner.key).await?;
@@ -256,13 +283,17 @@ async fn previews<P: ServiceProvider>(
         clusters: &clusters,
         mark: &mark,
         wanted,
-        waiting: !desired.waiting.is_empty(),
+        waiting: !desired.waiting.is_empty() || !unreached.is_empty(),
         now: world.environment.now(),
     };
     let patience = Patience(Instant::now());
     loop {
         if let Some(previews) = world.engine.preview(&order, &inventory).await? {
-            return Ok(previews);
+            let told = |it: &Preview| match unreached.contains(&it.id.cluster) {
+                true => format!("  {} on {}: not known, it is not reached", it.id, it.id.cluster),
+                false => preview(it),
+            };
+            return Ok(previews.iter().map(told).collect());
         }
         patience.pause().await?;
     }

@@ -225,8 +225,8 @@ impl Kinds {
         self.served.values()
     }
 
-    /// Serves the kind of a definition.
-    pub(crate) fn define(&mut self, definition: &Value) -> Result<Arc<Kind>, Refusal> {
+    /// Serves the kind of a definition, or not, as that says.
+    pub(crate) fn define(&mut self, definition: &Value) -> Result<(), Refusal> {
         let spec = &definition["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().collect();
@@ -234,10 +234,13 @@ impl Kinds {
             .iter()
             .filter(|version| version["served"] == true)
             .collect();
-        let [version] = served[..] else {
-            return Err(Refusal::unsupported(
-                "a definition must serve exactly one version",
-            ));
+        let version = match served[..] {
+            [] => {
+                self.undefine(&(text(&spec["group"]), text(&spec["names"]["plural"])));
+                return Ok(());
+            }
+            [version] => version,
+            _ => return Err(Refusal::unsupported("a definition that serves several versions")),
         };
         let schema = &version["schema"]["openAPIV3Schema"];
         let names = &spec["names"];
@@ -260,8 +263,8 @@ impl Kinds {
             node: Arc::new(Node::of_schema(schema, metadata())),
             custom: true,
         });
-        self.served.insert(kind.collection(), kind.clone());
-        Ok(kind)
+        self.served.insert(kind.collection(), kind);
+        Ok(())
     }
 
     pub(crate) fn undefine(&mut self, collection: &Collection) {

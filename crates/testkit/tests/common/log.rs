@@ -19,6 +19,11 @@ impl Write for Lines {
 
 /// What `play` brings, and the warnings meanwhile about objects that bear the provider's label and are in no Inventory.
 pub(crate) fn unrecorded<T>(play: impl FnOnce() -> T) -> (T, Vec<String>) {
+    warnings("in no inventory", play)
+}
+
+/// What `play` brings, and the warnings meanwhile with these words.
+pub(crate) fn warnings<T>(words: &str, play: impl FnOnce() -> T) -> (T, Vec<String>) {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -28,6 +33,6 @@ pub(crate) fn unrecorded<T>(play: impl FnOnce() -> T) -> (T, Vec<String>) {
         .finish();
     let played = tracing::subscriber::with_default(subscriber, play);
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let told = text.lines().filter(|line| line.contains("in no inventory"));
+    let told = text.lines().filter(|line| line.contains(words));
     (played, told.map(str::to_owned).collect())
 }

@@ -102,7 +102,11 @@ fn fault_12_a_token_is_renewed_in_time_although_another_object_is_refused_for_go
         });
     order(&world, 2);
     process.drive(seconds(60), |_| false);
-    assert!(conditions(&world).contains("Rejected"), "{}", conditions(&world));
+    assert!(
+        conditions(&world).contains("ObjectTooLarge"),
+        "{}",
+        conditions(&world)
+    );
     let before = process.network().requests();
     for _ in 0..3 {
         let last = renewal(&world);

@@ -62,6 +62,39 @@ fn fault_14_what_somebody_made_in_the_place_of_a_child_is_left_alone() {
 }
 
 #[test]
+fn fault_14_what_was_made_anew_by_us_is_removed_and_somebodys_copy_of_it_is_named_and_left_alone() {
+    for by_us in [true, false] {
+        let (world, process) = served(2);
+        drop(process);
+        let mcp = world.server(MCP);
+        let mut again = greeting(1);
+        let before = mcp.live(&again).unwrap();
+        (again["data"], again["metadata"]["labels"]) =
+            (before["data"].clone(), before["metadata"]["labels"].clone());
+        mcp.delete(&again).unwrap();
+        // As a process does that dies before it has recorded the UID.
+        let made = if by_us {
+            mcp.apply("greeter", &again)
+        } else {
+            mcp.create(&again)
+        };
+        assert_ne!(made.unwrap()["metadata"]["uid"], before["metadata"]["uid"]);
+        order(&world, 1);
+        let mut process = simulation().start(&world, Job::Run);
+        assert_eq!(process.settle(QUIET, LIMIT), Ended::Reached);
+        assert!(is_ready(&world), "{}", live(&world));
+        assert_eq!(mcp.live(&greeting(1)).is_none(), by_us);
+        let events = world.server("onboarding").objects("events.k8s.io/v1", "Event");
+        let named = |event: &Value| {
+            let note = event["note"].as_str().unwrap_or_default();
+            event["reason"] == "ForeignObject" && note.contains("ConfigMap greetings/greeting-1")
+        };
+        assert_eq!(events.iter().any(named), !by_us, "{events:#?}");
+        assert_eq!(oracle::judge(&world), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn fault_13_by_force_what_somebody_holds_goes_and_does_not_come_back_with_its_definition() {
     let (world, mut process) = served(1);
     let (platform, onboarding, mcp) = (
