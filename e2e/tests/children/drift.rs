@@ -38,9 +38,7 @@ async fn what_is_as_wanted_costs_nothing_whatever_its_kind() -> Result<()> {
     let report = rig.settle(&wanted).await?;
     ensure!(report.applied == 0, "applied again: {:?}", told(&report));
     ensure!(rig.saves() == saves, "the inventory was written without need");
-    while !rig.tear_down().await?.waiting.is_empty() {
-        rig.woken(PATIENCE).await?;
-    }
+    rig.torn_down().await?;
     ensure!(rig.entries().is_empty(), "left: {:?}", rig.entries());
     Ok(())
 }
@@ -119,8 +117,7 @@ async fn what_is_only_to_be_detected_is_told_once_and_so_is_the_next_difference(
         rig.edit("x", "somebody", json!({"data": {key: "2"}})).await?;
         let deadline = Instant::now() + PATIENCE;
         let report = loop {
-            rig.woken(deadline.saturating_duration_since(Instant::now()))
-                .await?;
+            rig.woken_by(deadline).await?;
             let report = rig.settle(&wanted).await?;
             if !report.detected.is_empty() {
                 break report;
@@ -254,7 +251,7 @@ async fn a_repair_takes_milliseconds() -> Result<()> {
     rig.edit("x", "them", json!({"data": {"a": "2"}})).await?;
     rig.repaired(&wanted).await?;
     let took = started.elapsed();
-    println!("edit, event, repair of {}: {took:?}", rig.manager);
+    println!("edit, event, repair of {}: {took:?}", rig.namespace);
     ensure!(took < Duration::from_secs(2), "a repair took {took:?}");
     Ok(())
 }
@@ -270,8 +267,9 @@ fn job(rig: &Rig, argument: &str) -> Value {
 async fn an_immutable_field_is_named_and_the_object_stays_unless_it_may_be_replaced() -> Result<()> {
     let rig = Rig::new("immutable").await?;
     rig.pass(&[rig.wanted(job(&rig, "1"))], false).await?;
+    let end = Instant::now() + PATIENCE;
     while rig.entries().iter().all(|entry| entry.uid.is_none()) {
-        rig.woken(PATIENCE).await?;
+        rig.woken_by(end).await?;
         rig.pass(&[rig.wanted(job(&rig, "1"))], false).await?;
     }
     let first = rig.entries()[0].uid.clone();
@@ -292,12 +290,13 @@ async fn an_immutable_field_is_named_and_the_object_stays_unless_it_may_be_repla
         "{:?}",
         report.missing
     );
+    let end = Instant::now() + PATIENCE;
     loop {
         let entry = rig.entries().remove(0);
         if entry.uid.is_some() && entry.uid != first {
             return Ok(());
         }
-        rig.woken(PATIENCE).await?;
+        rig.woken_by(end).await?;
         let report = rig.pass(&changed, false).await?;
         ensure!(report.repaired.is_empty(), "nobody did it: {:?}", told(&report));
     }
