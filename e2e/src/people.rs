@@ -10,6 +10,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The longest that a server says nothing: no request of a suite stands for ever. A watch or a log that is followed in vain
+/// is given up before.
+const SILENCE: Duration = Duration::from_secs(wait::PATIENCE.as_secs() + 10);
 
 /// The namespace of the operator and of static requests.
 pub const SYSTEM: &str = "openmcp-system";
@@ -188,6 +193,9 @@ pub async fn kubeconfig_client(from: &Client, namespace: &str, secret: &str) -> 
 /// A client from the bytes of a kubeconfig.
 pub async fn client(kubeconfig: &[u8]) -> Result<Client> {
     let kubeconfig: Kubeconfig = serde_yaml::from_slice(kubeconfig)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.read_timeout = Some(SILENCE);
+    // What a pooled connection was idle for does not count.
+    config.reset_reader_on_write = true;
     Ok(Client::try_from(config)?)
 }

@@ -111,6 +111,12 @@ impl Scene {
     }
 }
 
+/// What is to come of a log that is followed.
+async fn soon<T>(what: &str, comes: impl Future<Output = std::io::Result<T>>) -> Result<T> {
+    let came = tokio::time::timeout(wait::PATIENCE, comes).await;
+    Ok(came.with_context(|| format!("{what} does not come"))??)
+}
+
 #[tokio::test]
 async fn a_job_sees_what_its_pod_says_and_completes() -> Result<()> {
     let scene = Scene::begin("job").await?;
@@ -183,14 +189,20 @@ async fn a_deployment_serves_follows_its_secret_scales_and_ends_in_order() -> Re
         ..LogParams::default()
     };
     let mut log = scene.pods().log_stream(&pod, &params).await?.lines();
-    assert_eq!(log.try_next().await?.as_deref(), Some("motto=one"));
+    assert_eq!(
+        soon("a first line", log.try_next()).await?.as_deref(),
+        Some("motto=one")
+    );
     let secrets = scene.api(&kinds::secret());
     let patch = json!({"stringData": {"text": "two"}});
     let changed = Instant::now();
     secrets
         .patch("motto", &PatchParams::default(), &Patch::Merge(&patch))
         .await?;
-    assert_eq!(log.try_next().await?.as_deref(), Some("motto=two"));
+    assert_eq!(
+        soon("the line of the change", log.try_next()).await?.as_deref(),
+        Some("motto=two")
+    );
     assert!(
         changed.elapsed() < Duration::from_secs(5),
         "the update took {:?}",
@@ -206,7 +218,7 @@ async fn a_deployment_serves_follows_its_secret_scales_and_ends_in_order() -> Re
     }
 
     deployments.delete("server", &DeleteParams::default()).await?;
-    let rest: Vec<String> = log.try_collect().await?;
+    let rest: Vec<String> = soon("the log's end", log.try_collect()).await?;
     assert_eq!(rest, ["asked to end", "ended in order"]);
     scene.end().await
 }

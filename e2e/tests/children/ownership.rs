@@ -88,8 +88,9 @@ async fn what_bears_our_label_and_is_in_no_inventory_is_told_once_counted_and_le
 
     // A process that has seen nothing yet, and in which nobody wants y for now.
     let rig = rig.restarted();
+    let end = Instant::now() + PATIENCE;
     while !rig.pass(&wanted[..1], true).await?.reading.is_empty() {
-        rig.woken(PATIENCE).await?;
+        rig.woken_by(end).await?;
     }
     assert_eq!(rig.unrecorded().await?, expected);
     let live = rig.config_maps().get("copy").await?;

@@ -45,9 +45,7 @@ async fn a_role_stops_being_aggregated_before_it_is_removed() -> Result<()> {
         "it was removed at once"
     );
     ensure!(roles.get(&name).await?.aggregation_rule.is_none());
-    while !rig.tear_down().await?.waiting.is_empty() {
-        rig.woken(PATIENCE).await?;
-    }
+    rig.torn_down().await?;
     ensure!(roles.get_opt(&name).await?.is_none() && rig.entries().is_empty());
     Ok(())
 }
@@ -75,10 +73,7 @@ async fn the_end_of_what_is_pruned_wakes_although_its_kind_is_wanted_on_another_
     rig.edit("y", "somebody", held).await?;
     let report = rig.pass(std::slice::from_ref(&here), false).await?;
     ensure!(report.wake.is_none() && !report.missing.is_empty(), "{report:?}");
-    // What it was woken by before.
-    while rig.woken(Duration::from_millis(500)).await.is_ok() {
-        rig.pass(std::slice::from_ref(&here), false).await?;
-    }
+    rig.rested(std::slice::from_ref(&here)).await?;
     rig.edit("y", "somebody", json!({"metadata": {"finalizers": null}}))
         .await?;
     rig.woken(PATIENCE).await?;
@@ -135,17 +130,14 @@ async fn a_definition_with_objects_of_others_stays_until_they_are_gone_and_with_
         rig.config_maps().get_opt("y").await?.is_some(),
         "it may serve theirs"
     );
-    // What it was woken by before, and by its own doing.
-    while rig.woken(Duration::from_millis(500)).await.is_ok() {
-        rig.pass(&left, false).await?;
-    }
+    rig.rested(&left).await?;
     let saves = rig.saves();
     ensure!(rig.pass(&left, false).await?.kept == report.kept && rig.saves() == saves);
 
     things.delete("theirs", &DeleteParams::default()).await?;
     let end = Instant::now() + PATIENCE;
     while rig.entries().len() > 1 {
-        rig.woken(end.saturating_duration_since(Instant::now())).await?;
+        rig.woken_by(end).await?;
         rig.settle(&left).await?;
     }
     let definitions = Api::<Definition>::all(rig.client.clone());
@@ -188,9 +180,7 @@ async fn what_was_made_in_a_version_that_is_not_served_any_more_is_removed() -> 
     }
     // Another process: this one knows how the kind was served.
     let rig = rig.restarted();
-    while !rig.tear_down().await?.waiting.is_empty() {
-        rig.woken(PATIENCE).await?;
-    }
+    rig.torn_down().await?;
     let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&group, "v2", "Thing"), "things");
     let things = Api::<DynamicObject>::namespaced_with(rig.client.clone(), &rig.namespace, &kind);
     ensure!(things.get_opt("x").await?.is_none(), "it is still there");

@@ -32,7 +32,6 @@ pub(crate) const OWNER: &str = "children.test/owner";
 pub(crate) struct Rig {
     pub(crate) client: Client,
     pub(crate) namespace: String,
-    pub(crate) manager: String,
     engine: Engine,
     woken: tokio::sync::Mutex<mpsc::UnboundedReceiver<Key>>,
     pub(crate) record: Record,
@@ -68,7 +67,6 @@ impl Rig {
         Self {
             client,
             clusters,
-            manager: namespace.clone(),
             namespace,
             engine: Engine::new(children),
             woken: tokio::sync::Mutex::new(woken),
@@ -144,8 +142,7 @@ impl Rig {
                 report.repaired = repaired;
                 return Ok(report);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            self.woken(left)
+            self.woken_by(deadline)
                 .await
                 .with_context(|| format!("{:?} {:?}", report.missing, report.failures))?;
         }
@@ -160,13 +157,12 @@ impl Rig {
                 return Ok(report);
             }
             let mut failed = report.failures.iter();
-            let left = deadline.saturating_duration_since(Instant::now());
             // A controller wrote its status meanwhile: that is tried again, as the queue does.
-            if failed.any(|it| it.fault.reason == "Conflict") && !left.is_zero() {
+            if failed.any(|it| it.fault.reason == "Conflict") && Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
-            self.woken(left)
+            self.woken_by(deadline)
                 .await
                 .with_context(|| format!("{:?} {:?}", report.missing, report.failures))?;
         }
@@ -211,6 +207,23 @@ impl Rig {
         Ok(())
     }
 
+    /// Also when passes wake themselves, nobody makes more of them after `end`.
+    pub(crate) async fn woken_by(&self, end: Instant) -> Result<()> {
+        let left = end.saturating_duration_since(Instant::now());
+        ensure!(!left.is_zero(), "it does not come to rest");
+        self.woken(left).await
+    }
+
+    /// Passes until nothing has woken the owner for a moment: neither what was done before, nor its own doing.
+    pub(crate) async fn rested(&self, wanted: &[Wanted]) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.woken(Duration::from_millis(500)).await.is_ok() {
+            ensure!(Instant::now() < end, "it does not come to rest");
+            self.pass(wanted, false).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) async fn uid(&self, name: &str) -> Result<String> {
         Ok(self.config_maps().get(name).await?.uid().unwrap())
     }
@@ -228,6 +241,20 @@ impl Rig {
 
     pub(crate) async fn data(&self, name: &str) -> Result<Value> {
         Ok(json!(self.config_maps().get(name).await?.data))
+    }
+
+    /// Passes of the end until nothing is waited for.
+    pub(crate) async fn torn_down(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let torn = self.tear_down().await?;
+            if torn.waiting.is_empty() {
+                return Ok(());
+            }
+            self.woken_by(end)
+                .await
+                .with_context(|| format!("{:?}", torn.waiting))?;
+        }
     }
 
     pub(crate) async fn tear_down(&self) -> Result<TearDown, Fault> {

@@ -1,5 +1,5 @@
 //! Watches and the connection under them.
-use crate::place::{MANAGER, Place, ours, until};
+use crate::place::{MANAGER, Place, ours, soon, until};
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::{
@@ -47,7 +47,7 @@ async fn a_watch_tells_what_appears_changes_and_leaves() -> Result<()> {
             _ => "unknown".to_owned(),
         });
     });
-    store.synced().await;
+    soon("the first list", store.synced()).await?;
     assert_eq!(store.len(), 7);
     assert!(
         store
@@ -118,7 +118,7 @@ async fn credentials_are_swapped_under_a_running_watch() -> Result<()> {
             }
         },
     );
-    store.synced().await;
+    soon("the first list", store.synced()).await?;
     let accounts = Api::<ServiceAccount>::namespaced(place.client.clone(), &place.namespace);
     accounts.delete("old", &DeleteParams::default()).await?;
     until(

@@ -1,5 +1,5 @@
 //! Who leads, and what /readyz says of it.
-use crate::place::{Place, until};
+use crate::place::{Place, soon, until};
 use anyhow::Result;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use kube::{
@@ -31,21 +31,20 @@ async fn of_two_candidates_one_leads_and_the_other_follows_when_it_ends() -> Res
         lease
     };
     let shutdown = CancellationToken::new();
-    let first = lease("one")
-        .acquire(place.client.clone(), &shutdown)
-        .await
-        .unwrap();
+    let leads = async |identity: &'static str| {
+        let acquired = lease(identity).acquire(place.client.clone(), &shutdown);
+        let guard = soon(&format!("{identity} leads"), acquired).await?;
+        anyhow::Ok(guard.unwrap())
+    };
+    let first = leads("one").await?;
     let early = tokio::time::timeout(
         Duration::from_secs(4),
         lease("two").acquire(place.client.clone(), &shutdown),
     );
     assert!(early.await.is_err(), "a lease that is renewed is not taken");
-    first.keep(async {}).await?;
+    soon("the lease is given back", first.keep(async {})).await??;
     let start = Instant::now();
-    let second = lease("two")
-        .acquire(place.client.clone(), &shutdown)
-        .await
-        .unwrap();
+    let second = leads("two").await?;
     assert!(
         start.elapsed() < Duration::from_secs(2),
         "a lease that was given back is free at once"
@@ -56,13 +55,11 @@ async fn of_two_candidates_one_leads_and_the_other_follows_when_it_ends() -> Res
     leases
         .patch("engine-test", &PatchParams::default(), &Patch::Merge(stolen))
         .await?;
-    let lost = second.keep(std::future::pending::<()>()).await.unwrap_err();
+    let kept = second.keep(std::future::pending::<()>());
+    let lost = soon("the theft is seen", kept).await?.unwrap_err();
     assert_eq!(lost.reason, "LeaseLost");
     let start = Instant::now();
-    lease("three")
-        .acquire(place.client.clone(), &shutdown)
-        .await
-        .unwrap();
+    let _third = leads("three").await?;
     assert!(
         start.elapsed() > Duration::from_secs(3),
         "a silent holder is given its whole time"
@@ -89,8 +86,9 @@ async fn a_process_that_cannot_have_its_lease_is_not_ready_and_says_why() -> Res
     })
     .await;
     shutdown.cancel();
-    assert!(!candidate.await?, "nobody leads without the right to");
-    server.await??;
+    let led = soon("the candidate gives up", candidate).await??;
+    assert!(!led, "nobody leads without the right to");
+    soon("the server ends", server).await???;
     place.leave().await
 }
 

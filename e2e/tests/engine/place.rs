@@ -4,17 +4,14 @@ use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{ConfigMap, ServiceAccount},
 };
-use kube::{
-    Api, Client, Config,
-    api::PostParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use openmcp_e2e::namespace;
+use kube::{Api, Client, api::PostParams, config::Kubeconfig};
+use openmcp_e2e::{namespace, people};
 use openmcp_reconcile::apply::{Deletion, Mark, delete};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) const MANAGER: &str = "engine-test";
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A namespace of its own on the platform cluster.
 pub(crate) struct Place {
@@ -27,10 +24,9 @@ impl Place {
     pub(crate) async fn new(name: &str) -> Result<Self> {
         let path =
             std::env::var("OPENMCP_PLATFORM_KUBECONFIG").context("OPENMCP_PLATFORM_KUBECONFIG is not set")?;
-        let kubeconfig = Kubeconfig::read_from(path)?;
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
-        let client = Client::try_from(config)?;
+        let bytes = std::fs::read(&path).with_context(|| format!("reading {path}"))?;
+        let client = people::client(&bytes).await?;
+        let kubeconfig = serde_yaml::from_slice(&bytes)?;
         let namespace = namespace::make(&client, &format!("engine-{name}")).await?;
         Ok(Self {
             client,
@@ -106,9 +102,18 @@ pub(crate) fn theirs() -> Mark {
 }
 
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < patience, "not within 20 s: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let looks = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // A look may stand in a request.
+    soon(what, looks).await.unwrap();
+}
+
+/// What `comes`, or an error that says what did not.
+pub(crate) async fn soon<T>(what: &str, comes: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, comes)
+        .await
+        .with_context(|| format!("not within {} s: {what}", PATIENCE.as_secs()))
 }

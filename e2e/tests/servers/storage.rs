@@ -113,6 +113,8 @@ async fn make_room(server: &Solo, ballast: usize) -> Result<()> {
 
 async fn ask(server: &Solo, path: &str, body: Value) -> Result<Value> {
     let request = http::Request::post(format!("/v3/{path}")).body(body.to_string().into_bytes())?;
-    let asked: Result<Value, _> = server.etcd.request(request).await;
-    asked.with_context(|| path.to_owned())
+    let asked = tokio::time::timeout(wait::PATIENCE, server.etcd.request(request)).await;
+    asked
+        .with_context(|| format!("etcd does not answer {path}"))?
+        .with_context(|| path.to_owned())
 }

@@ -3,7 +3,7 @@ use crate::{
     notes::{Notes, next},
     site::{NAME, Provider, Site, TENANT},
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{ResourceExt, api::ListParams};
 use openmcp_e2e::{
@@ -30,9 +30,15 @@ async fn a_release_that_wants_the_same_writes_nothing_and_neither_does_the_way_b
         .buffer_unordered(16)
         .try_collect::<Vec<_>>()
         .await?;
-    for name in &orders {
-        site.ready(name).await?;
-    }
+    let all_ready = async {
+        for name in &orders {
+            site.ready(name).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(2 * wait::PATIENCE, all_ready)
+        .await
+        .context("not all orders are ready")??;
     at_rest(&site).await?;
     let before = everything(&site).await?;
     ensure!(before.len() > ORDERS * 4, "{}", before.len());
