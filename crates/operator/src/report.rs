@@ -2,6 +2,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use openmcp_reconcile::{
+    Fault,
     events::{Note, Recorder},
     status::Observed,
 };
@@ -41,6 +42,18 @@ impl Report<'_> {
             self.events.publish(object.object_ref(&()), note);
         }
     }
+}
+
+/// An Event about an object whose pass was cut off, and so could not tell anything itself.
+pub(crate) fn cut_off<K: Resource<DynamicType = ()>>(events: &Recorder, object: Option<&K>, fault: &Fault) {
+    let Some(object) = object else { return };
+    let note = Note {
+        warning: true,
+        reason: fault.reason,
+        action: "Reconcile",
+        note: fault.message.clone(),
+    };
+    events.publish(object.object_ref(&()), note);
 }
 
 fn status_text(status: Option<bool>) -> &'static str {

@@ -55,6 +55,22 @@ impl<P: ServiceProvider> Reconciler for Pipeline<P> {
             Err(unreadable) => self.unreadable(key, &unreadable).await,
         }
     }
+
+    /// The object is told as if the fault had stopped the pass. One that is gone has nobody to tell.
+    async fn report(&self, key: &Key, fault: &Fault) {
+        let stop = Stop::Fault(fault.clone());
+        match self.0.objects.get(&key.namespace, &key.name) {
+            Ok(Some(object)) => {
+                let said = self.0.statuses.of(key, &*object);
+                self.cut_off(key, &*object, &said, &stop).await;
+            }
+            Ok(None) => {}
+            Err(unreadable) => {
+                let (object, said) = self.bare(key, &unreadable);
+                self.cut_off(key, &object, &said, &stop).await;
+            }
+        }
+    }
 }
 
 impl<P: ServiceProvider> Pipeline<P> {
@@ -168,9 +184,7 @@ impl<P: ServiceProvider> Pipeline<P> {
 
     /// An object that exists and says nothing that this build understands: what it has stays as it is.
     async fn unreadable(&self, key: &Key, unreadable: &Unreadable) -> Result<Outcome, Fault> {
-        let object: PartialObjectMeta<P::Api> = unreadable.metadata.clone().into_request_partial();
-        let shown = ServiceStatus::deserialize(&unreadable.status).unwrap_or_default();
-        let said = self.0.statuses.newer(key, &object.metadata, shown);
+        let (object, said) = self.bare(key, unreadable);
         if object.metadata.deletion_timestamp.is_some() {
             return self.end(key, &object, &said).await;
         }
@@ -188,6 +202,27 @@ impl<P: ServiceProvider> Pipeline<P> {
             return Err(fault);
         }
         Ok(Outcome::Settled)
+    }
+
+    /// As much of it as this build can read, and its status.
+    fn bare(&self, key: &Key, unreadable: &Unreadable) -> (PartialObjectMeta<P::Api>, ServiceStatus) {
+        let object: PartialObjectMeta<P::Api> = unreadable.metadata.clone().into_request_partial();
+        let shown = ServiceStatus::deserialize(&unreadable.status).unwrap_or_default();
+        let said = self.0.statuses.newer(key, &object.metadata, shown);
+        (object, said)
+    }
+
+    /// Says why a pass did not come to its end. Where the status cannot be written, an Event at least is tried.
+    async fn cut_off<K: Subject>(&self, key: &Key, object: &K, said: &ServiceStatus, stop: &Stop) {
+        let verdict = match object.meta().deletion_timestamp {
+            Some(_) => Verdict::Terminating(stop),
+            None => Verdict::Stopped(stop),
+        };
+        if let Err(unwritten) = self.write(key, object, said, &verdict).await {
+            tracing::warn!(%key, "{unwritten}");
+            let note = format!("{}: {}", stop.reason(), stop.message());
+            self.0.note(object, true, "Stalled", "Reconcile", note);
+        }
     }
 
     /// An object that is gone: somebody may have stripped its finalizer, so the Inventory decides. That the watch does

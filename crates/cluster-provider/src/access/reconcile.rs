@@ -70,6 +70,15 @@ impl Reconciler for AccessReconciler {
             }
         }
     }
+
+    async fn report(&self, key: &Key, fault: &Fault) {
+        let Some(request) = self.cx.stores.access_requests.get(&key.namespace, &key.name) else {
+            return;
+        };
+        if let Err(unwritten) = self.show(&request, &Verdict::failed(fault)).await {
+            tracing::warn!("{unwritten}");
+        }
+    }
 }
 
 impl AccessReconciler {

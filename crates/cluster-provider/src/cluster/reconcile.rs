@@ -71,6 +71,17 @@ impl Reconciler for ClusterReconciler {
         }
         Ok(Outcome::Settled)
     }
+
+    async fn report(&self, key: &Key, fault: &Fault) {
+        let Some(cluster) = self.cx.stores.clusters.get(&key.namespace, &key.name) else {
+            return;
+        };
+        if let Some(report) = failed(&cluster, fault)
+            && let Err(unwritten) = self.show(&cluster, &report).await
+        {
+            tracing::warn!("{unwritten}");
+        }
+    }
 }
 
 /// Whether this provider serves the Cluster's profile.

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     meta::{self, Operation, is_deleting},
     platform::Platform,
-    report::Report,
+    report::{self, Report},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -89,6 +89,11 @@ impl Reconciler for Access {
             (Outcome::Settled, Some(left)) => Outcome::Wake(left),
             (outcome, _) => outcome,
         })
+    }
+
+    async fn report(&self, key: &Key, fault: &Fault) {
+        let access = self.platform.accesses.get(&key.namespace, &key.name);
+        report::cut_off(&self.events, access.as_deref(), fault);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     meta::{self, Operation, is_deleting},
     onboarding::Onboarding,
     platform::Platform,
-    report::Report,
+    report::{self, Report},
 };
 use jiff::Timestamp;
 use kube::Api;
@@ -112,6 +112,11 @@ impl Reconciler for Reconcile {
             .config
             .reconcile_every
             .map_or(Outcome::Settled, Outcome::Wake))
+    }
+
+    async fn report(&self, key: &Key, fault: &Fault) {
+        let control_plane = self.onboarding.control_planes.get(&key.namespace, &key.name);
+        report::cut_off(&self.onboarding.events, control_plane.as_deref(), fault);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     meta::{self, Operation, is_deleting},
     onboarding::Slot,
     platform::Platform,
-    report::Report,
+    report::{self, Report},
 };
 use jiff::Timestamp;
 use kube::Api;
@@ -67,6 +67,18 @@ impl Reconciler for Install {
                 "UnknownKind",
                 format!("{key} is no provider"),
             )),
+        }
+    }
+
+    async fn report(&self, key: &Key, fault: &Fault) {
+        let (events, platform, name) = (&self.events, &*self.platform, &*key.name);
+        // One of these kinds is that of the key.
+        if key.kind == ProviderKind::Service.as_str() {
+            report::cut_off(events, platform.service_providers.get("", name).as_deref(), fault);
+        } else if key.kind == ProviderKind::Cluster.as_str() {
+            report::cut_off(events, platform.cluster_providers.get("", name).as_deref(), fault);
+        } else {
+            report::cut_off(events, platform.platform_services.get("", name).as_deref(), fault);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     config::Scheduler,
     ensure::is_news,
     meta::{self, Operation, is_deleting},
-    report::Report,
+    report::{self, Report},
 };
 use kube::{Api, ResourceExt, api::PostParams};
 use openmcp_api::{
@@ -72,6 +72,11 @@ impl Reconciler for Schedule {
             return Err(fault);
         }
         Ok(Outcome::Settled)
+    }
+
+    async fn report(&self, key: &Key, fault: &Fault) {
+        let request = self.requests.get(&key.namespace, &key.name);
+        report::cut_off(&self.events, request.as_deref(), fault);
     }
 }
 
