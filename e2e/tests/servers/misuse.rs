@@ -109,6 +109,11 @@ async fn a_child_that_is_longer_than_its_kind_may_be_is_refused_in_a_few_words_o
     is_refused("long", "Rejected", "ConfigMap default/long-0").await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_for_which_there_is_no_room_is_refused_in_a_few_words_on_its_order_only() -> Result<()> {
+    is_refused("large", "ObjectTooLarge", "ConfigMap default/large-0").await
+}
+
 /// Only the order of this name says so, for this reason, and it can be deleted.
 async fn is_refused(order: &str, reason: &str, text: &str) -> Result<()> {
     let site = Site::new(None).await?;
