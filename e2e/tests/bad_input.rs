@@ -2,7 +2,7 @@
 #![cfg(feature = "e2e")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use openmcp_e2e::{
     Platform, Service,
@@ -10,8 +10,31 @@ use openmcp_e2e::{
     kro, people, snapshot, wait,
 };
 use serde_json::json;
+use std::time::Instant;
 
+/// Each has a ControlPlane of its own, and mostly waits for it.
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_tenant_orders_wrongly_is_said_and_half_of_it_is_never_done() -> Result<()> {
+    macro_rules! scenes {
+        ($($scene:ident)*) => {
+            tokio::try_join!($(async {
+                let since = Instant::now();
+                $scene().await.context(stringify!($scene))?;
+                println!("{:4.1} s {}", since.elapsed().as_secs_f32(), stringify!($scene));
+                anyhow::Ok(())
+            }),*)?
+        };
+    }
+    scenes! {
+        an_unknown_version_is_named_with_those_that_exist_and_makes_nothing
+        a_service_whose_version_became_unknown_keeps_what_it_has_and_leaves_nothing_when_deleted
+        a_service_object_of_the_wrong_name_says_which_names_there_are_and_makes_nothing
+        a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_pause_the_platform
+        a_control_plane_with_a_name_or_a_token_that_cannot_be_served_says_so
+    };
+    Ok(())
+}
+
 async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -> Result<()> {
     let Service { tenant, mcp, .. } = Service::set("version").await?;
     tenant.order_kro("version", "9.9.9").await?;
@@ -29,7 +52,6 @@ async fn an_unknown_version_is_named_with_those_that_exist_and_makes_nothing() -
     tenant.leave("version").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_version_became_unknown_keeps_what_it_has_and_leaves_nothing_when_deleted()
 -> Result<()> {
     let Service { tenant, mcp, .. } = Service::set("outdated").await?;
@@ -76,7 +98,6 @@ async fn a_service_object_without_its_control_plane_says_so_and_can_be_deleted()
     tenant.leave("nobody").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_service_object_of_the_wrong_name_says_which_names_there_are_and_makes_nothing() -> Result<()> {
     let platform = Platform::from_env().await?;
     platform.install_kro().await?;
@@ -215,7 +236,6 @@ async fn a_missing_provider_config_is_named_and_never_wedges_a_deletion() -> Res
     tenant.leave("config").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_pause_the_platform()
 -> Result<()> {
     let platform = Platform::from_env().await?;
@@ -255,7 +275,6 @@ async fn a_tenant_can_neither_label_its_control_plane_as_a_platform_cluster_nor_
     tenant.leave("sly").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_with_a_name_or_a_token_that_cannot_be_served_says_so() -> Result<()> {
     let platform = Platform::from_env().await?;
     let tenant = platform.tenant("names").await?;

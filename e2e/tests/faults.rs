@@ -24,8 +24,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Known fault 1.
+/// Each has a ControlPlane of its own, and mostly waits for it.
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_tenants_objects_rest_on_is_denied_lost_dead_or_renewed_and_they_say_so_and_go_on()
+-> Result<()> {
+    macro_rules! scenes {
+        ($($scene:ident)*) => {
+            tokio::try_join!($(async {
+                let since = Instant::now();
+                $scene().await.context(stringify!($scene))?;
+                println!("{:4.1} s {}", since.elapsed().as_secs_f32(), stringify!($scene));
+                anyhow::Ok(())
+            }),*)?
+        };
+    }
+    scenes! {
+        a_service_whose_cluster_is_denied_says_so_and_can_be_deleted
+        a_service_whose_cluster_is_lost_moves_to_the_next_one_and_can_be_deleted_after_another_loss
+        a_control_plane_whose_api_server_is_dead_says_what_helps_and_can_be_deleted
+        a_users_kubeconfig_is_renewed_when_its_source_is
+    };
+    Ok(())
+}
+
+/// Known fault 1.
 async fn a_service_whose_cluster_is_denied_says_so_and_can_be_deleted() -> Result<()> {
     let platform = Platform::from_env().await?;
     platform.install_kro().await?;
@@ -45,7 +67,6 @@ async fn a_service_whose_cluster_is_denied_says_so_and_can_be_deleted() -> Resul
 }
 
 /// Known fault 1. The scheduler makes the cluster again, under its name; what was on the lost one is gone with it.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_service_whose_cluster_is_lost_moves_to_the_next_one_and_can_be_deleted_after_another_loss()
 -> Result<()> {
     let Service { platform, tenant, .. } = Service::ordered("lost").await?;
@@ -79,7 +100,6 @@ fn entry(inventory: &Value) -> Option<&Value> {
 }
 
 /// Known fault 1. No pod may run beside its Cluster: what ended stays dead.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_whose_api_server_is_dead_says_what_helps_and_can_be_deleted() -> Result<()> {
     let Service { platform, tenant, .. } = Service::ordered("dead").await?;
     let kros = tenant.api(&kinds::kro());
@@ -132,7 +152,6 @@ async fn a_control_plane_whose_api_server_is_dead_says_what_helps_and_can_be_del
 }
 
 /// Known fault 21.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_users_kubeconfig_is_renewed_when_its_source_is() -> Result<()> {
     let platform = Platform::from_env().await?;
     let tenant = platform.tenant("renewed").await?;

@@ -17,6 +17,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -92,7 +93,7 @@ impl Platform {
     }
 
     fn succeeds(&self, subcommand: &str) {
-        let output = self.dev(subcommand).output().unwrap();
+        let output = output(self.dev(subcommand)).unwrap();
         assert!(output.status.success(), "dev {subcommand}: {}", said(&output));
     }
 
@@ -151,7 +152,10 @@ impl Platform {
 
 impl Drop for Platform {
     fn drop(&mut self) {
-        let _ = self.dev("down").output();
+        // A panic in a panic would end the process.
+        if let Err(error) = output(self.dev("down")) {
+            eprintln!("{error}");
+        }
     }
 }
 
@@ -177,6 +181,28 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// What a command says until it ends; one that does not end in time is killed.
+fn output(mut command: Command) -> Result<Output, String> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command
+        .spawn()
+        .map_err(|error| format!("{command:?} did not start: {error}"))?;
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(child.wait_with_output()));
+    match told.recv_timeout(PATIENCE) {
+        Ok(ended) => ended.map_err(|error| format!("{command:?}: {error}")),
+        Err(_) => {
+            // It may have ended in this moment.
+            let _ended = kill(pid, Signal::SIGKILL);
+            Err(format!("{command:?} did not end within {} s", PATIENCE.as_secs()))
+        }
+    }
+}
+
 fn ended(child: &mut Child) -> std::process::ExitStatus {
     let mut status = None;
     until("the command ends", || {
@@ -189,7 +215,8 @@ fn ended(child: &mut Child) -> std::process::ExitStatus {
 /// A pod that waits, on a platform that is up.
 fn add_pod(platform: &Platform) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
+    let mut last = "no answer".to_owned();
+    let added = async {
         let kubeconfig = Kubeconfig::read_from(platform.folder.join("kubeconfigs/admin.yaml")).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default())
             .await
@@ -202,13 +229,14 @@ fn add_pod(platform: &Platform) {
             ]},
         }))
         .unwrap();
-        let end = Instant::now() + PATIENCE;
         // Refused until a controller has made the namespace's service account.
         while let Err(refused) = pods.create(&Default::default(), &pod).await {
-            assert!(Instant::now() < end, "{refused}");
+            last = refused.to_string();
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    });
+    };
+    let added = runtime.block_on(async { tokio::time::timeout(PATIENCE, added).await });
+    assert!(added.is_ok(), "the pod cannot be added: {last}");
 }
 
 #[test]
@@ -228,7 +256,7 @@ fn whatever_was_killed_the_next_up_mends_it_and_the_next_down_ends_the_rest() {
     // Kubernetes, and the node, whose pods nobody looks after then.
     let killed = ["etcd", "kube-apiserver", "kube-controller-manager", "node"];
     platform.kill(&killed);
-    let status = platform.dev("status").output().unwrap();
+    let status = output(platform.dev("status")).unwrap();
     assert!(!status.status.success());
     for name in killed {
         assert!(said(&status).contains(name), "{name}: {}", said(&status));

@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used)]
 use openmcp_reconcile::{Controller, Fault, Key, Lane, Limits, Outcome, Reconciler, telemetry::Telemetry};
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpListener,
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Ends the controller with its first pass.
 struct Once(CancellationToken);
@@ -22,10 +25,22 @@ impl Reconciler for Once {
 
 /// Takes one request, and returns it whole.
 fn collect(collector: &TcpListener) -> String {
-    let (mut stream, _) = collector.accept().unwrap();
+    collector.set_nonblocking(true).unwrap();
+    let end = Instant::now() + PATIENCE;
+    let mut stream = loop {
+        match collector.accept() {
+            Ok((stream, _)) => break stream,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+        assert!(Instant::now() < end, "nobody connects to the collector");
+        thread::sleep(Duration::from_millis(10));
+    };
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0, "the request broke off");
         request.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&request).to_lowercase();
         let Some((head, _)) = text.split_once("\r\n\r\n") else {
@@ -62,7 +77,9 @@ fn the_span_of_a_reconcile_reaches_the_collector_at_the_latest_at_the_end() {
         let key = Key::new("Greeter", "team", "one");
         controller.handle().wake(key, Lane::Urgent);
         let end = CancellationToken::new();
-        controller.run(Arc::new(Once(end.clone())), end).await;
+        let run = controller.run(Arc::new(Once(end.clone())), end);
+        let ended = tokio::time::timeout(PATIENCE, run).await;
+        assert!(ended.is_ok(), "the controller does not end");
     });
     telemetry.end();
 

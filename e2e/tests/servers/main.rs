@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod gate;
+mod misuse;
 mod notes;
 mod schema;
 mod site;

@@ -50,7 +50,7 @@ impl ServiceProvider for Notes {
     }
 }
 
-fn note(order: &str, number: i32, text: &str) -> Value {
+pub(crate) fn note(order: &str, number: i32, text: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": format!("{order}-{number}"), "namespace": "default"}, "data": {"text": text},

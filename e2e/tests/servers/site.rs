@@ -121,10 +121,14 @@ impl Site {
     }
 
     async fn process(&self, pod: &str, release: &str) -> Result<Process> {
+        // Of its own: whether a process may write depends on its Lease.
+        self.process_in(Environment::new(Tcp, Timestamp::now), pod, release)
+            .await
+    }
+
+    async fn process_in(&self, surroundings: Environment, pod: &str, release: &str) -> Result<Process> {
         let kubeconfig = self.home.kubeconfig(PROVIDER)?.to_string();
         let agent = format!("{NAME}/{release}");
-        // Of its own: whether a process may write depends on its Lease.
-        let surroundings = Environment::new(Tcp, Timestamp::now);
         Ok(Process {
             provider: NAME.to_owned(),
             namespace: SYSTEM.to_owned(),
@@ -151,13 +155,14 @@ impl Site {
         pod: &str,
         release: &str,
     ) -> Result<Provider> {
-        let process = self.process(pod, release).await?;
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(process.run(provider, stop.clone()));
-        Ok(Provider {
-            task,
-            stop: stop.drop_guard(),
-        })
+        Ok(begin(self.process(pod, release).await?, provider))
+    }
+
+    /// [`Site::run`] as the program would: the provider's code has threads of its own. One at a time, for whether it may
+    /// write is the whole program's.
+    pub(crate) async fn run_threaded<P: ServiceProvider>(&self, provider: P, pod: &str) -> Result<Provider> {
+        let process = self.process_in(Environment::default(), pod, "1").await?;
+        Ok(begin(process, provider))
     }
 
     /// The first release, installed and running.
@@ -231,6 +236,15 @@ impl Site {
         wait::until(&self.notes(), note, "made again", |live| live.is_some_and(anew))
             .await
             .map(drop)
+    }
+}
+
+fn begin<P: ServiceProvider>(process: Process, provider: P) -> Provider {
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(process.run(provider, stop.clone()));
+    Provider {
+        task,
+        stop: stop.drop_guard(),
     }
 }
 
