@@ -25,8 +25,8 @@ impl Drop for BlackHole {
 }
 
 impl BlackHole {
-    /// Opens it, and orders a service on it.
-    pub(super) async fn open(site: &Site<'_>, granter: &Granter, number: u8) -> Result<Self> {
+    /// Opens it, and orders a service on it. Its Cluster stays: each needs a `label` of its own.
+    pub(super) async fn open(site: &Site<'_>, granter: &Granter, label: &str) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let hole = tokio::spawn(async move {
@@ -37,7 +37,7 @@ impl BlackHole {
         });
         let mut kubeconfig = site.kubeconfig(super::site::PROVIDER).await?;
         kubeconfig["clusters"][0]["cluster"]["server"] = json!(format!("https://{address}"));
-        let name = format!("{NAME}-{number}");
+        let name = format!("{NAME}-{label}");
         granter.add_cluster(&name, "Exclusive", &kubeconfig).await?;
         let order = Order {
             tenant: TENANT.to_owned(),

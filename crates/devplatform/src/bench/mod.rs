@@ -129,6 +129,19 @@ fn provider_program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Beginning and end of a message: an API server's answer may be quoted several times over, and last words come last.
+fn short(message: &str) -> String {
+    const HEAD: usize = 100;
+    const TAIL: usize = 200;
+    let count = message.chars().count();
+    if count <= HEAD + TAIL {
+        return message.to_owned();
+    }
+    let head: String = message.chars().take(HEAD).collect();
+    let tail: String = message.chars().skip(count - TAIL).collect();
+    format!("{head} … {tail}")
+}
+
 /// The profile that a program was built with: the folder in which cargo has put it.
 fn profile(program: &Path) -> String {
     let folder = program.parent().and_then(Path::file_name);
@@ -244,8 +257,7 @@ impl<'a> Stage<'a> {
         let performed = tokio::time::timeout(left, experiments::perform(self, experiment, size)).await;
         let problem = match performed {
             Ok(Ok(())) => return,
-            // An API server's answer may be quoted several times over.
-            Ok(Err(error)) => format!("{error:#}").chars().take(300).collect(),
+            Ok(Err(error)) => short(&format!("{error:#}")),
             Err(_elapsed) => "cut off: the time is over".to_owned(),
         };
         self.note(Row::new(experiment.number(), "not measured", f64::NAN, "").note(problem));

@@ -19,7 +19,7 @@ pub(super) struct Report {
 #[serde(rename_all = "camelCase")]
 pub(super) struct About {
     pub(super) version: &'static str,
-    /// `release` or `debug`.
+    /// The profile: `dist`, `release` or `debug`.
     pub(super) build: String,
     pub(super) kubernetes: &'static str,
     pub(super) cores: usize,

@@ -15,7 +15,6 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use kube::Client;
-use nix::sys::signal::Signal;
 use openmcp_api::crds;
 use serde_json::{Value, json};
 use std::{
@@ -204,12 +203,7 @@ impl<'a> Site<'a> {
 
     /// Kills a program that was started by [`Site::spawn`], and waits until it is gone.
     pub(super) fn kill(&mut self, name: &str) -> Result<()> {
-        let ledger = self.control_plane.ledger();
-        if let Some(process) = ledger.running(name) {
-            process.signal(Signal::SIGKILL)?;
-            ledger.settle(name)?;
-        }
-        Ok(())
+        Ok(self.control_plane.ledger().kill(name)?)
     }
 
     /// Ends the API server and starts it again: its watches are void then.

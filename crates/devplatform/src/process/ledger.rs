@@ -94,6 +94,23 @@ impl Ledger {
         }
     }
 
+    /// Kills a process and waits until nothing is left of it that could hold a port.
+    pub(crate) fn kill(&self, name: &str) -> Result<(), ProcessError> {
+        let Some(process) = self.get(name) else {
+            return Ok(());
+        };
+        let all = [(name, process)];
+        send(&all, Signal::SIGKILL)?;
+        match wait_ended(&all, KILL_PATIENCE) {
+            true => Ok(()),
+            false => Err(ProcessError::End {
+                name: name.to_owned(),
+                pid: process.pid,
+                source: Errno::EBUSY,
+            }),
+        }
+    }
+
     /// Every name that is recorded.
     pub(crate) fn names(&self) -> Vec<String> {
         self.records.keys().cloned().collect()
@@ -248,6 +265,16 @@ mod tests {
         );
         ledger.end(&["sleeper"], Duration::from_secs(5)).unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn of_what_was_killed_nothing_is_left() {
+        let (_folder, mut ledger) = ledger();
+        reap(ledger.start("sleeper", sleeper()).unwrap());
+        ledger.kill("sleeper").unwrap();
+        assert!(ledger.get("sleeper").unwrap().has_ended());
+        ledger.kill("sleeper").unwrap();
+        ledger.kill("nobody").unwrap();
     }
 
     #[test]

@@ -74,7 +74,8 @@ async fn beside(
     rate: usize,
     quiet: &[Order],
 ) -> Result<()> {
-    let dead = BlackHole::open(&stage.site, &stage.granter, experiment).await?;
+    let count = stage.fleet.len();
+    let dead = BlackHole::open(&stage.site, &stage.granter, &format!("{experiment}-{count}")).await?;
     let noise = Noise::begin(&stage.site.client, loud, rate);
     // Long enough that the damper has met all of them.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -86,7 +87,7 @@ async fn beside(
     drop(noise);
     dead.close(&stage.site).await?;
     stage.rest().await?;
-    let place = format!("{what} ({achieved:.0} breaks/s)");
+    let place = format!("{what} ({achieved:.0} breaks/s), {count} objects");
     drift::rows(stage, experiment, &place, &repairs?, Goals::NOISY);
     Ok(())
 }
