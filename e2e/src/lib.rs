@@ -15,3 +15,17 @@ pub mod wait;
 
 pub use people::{Platform, Tenant};
 pub use service::Service;
+
+/// Plays scenes of a test side by side: functions that look at nothing of each other's. One that fails is named, and ends
+/// the others.
+#[macro_export]
+macro_rules! scenes {
+    ($($scene:ident)*) => {
+        tokio::try_join!($(async {
+            let since = std::time::Instant::now();
+            anyhow::Context::context($scene().await, stringify!($scene))?;
+            println!("{:4.1} s {}", since.elapsed().as_secs_f32(), stringify!($scene));
+            anyhow::Ok(())
+        }),*)?
+    };
+}

@@ -2,29 +2,18 @@
 #![cfg(feature = "e2e")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use openmcp_e2e::{
     Platform, Service,
     kinds::{self, api},
-    kro, people, snapshot, wait,
+    kro, people, scenes, snapshot, wait,
 };
 use serde_json::json;
-use std::time::Instant;
 
 /// Each has a ControlPlane of its own, and mostly waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_tenant_orders_wrongly_is_said_and_half_of_it_is_never_done() -> Result<()> {
-    macro_rules! scenes {
-        ($($scene:ident)*) => {
-            tokio::try_join!($(async {
-                let since = Instant::now();
-                $scene().await.context(stringify!($scene))?;
-                println!("{:4.1} s {}", since.elapsed().as_secs_f32(), stringify!($scene));
-                anyhow::Ok(())
-            }),*)?
-        };
-    }
     scenes! {
         an_unknown_version_is_named_with_those_that_exist_and_makes_nothing
         a_service_whose_version_became_unknown_keeps_what_it_has_and_leaves_nothing_when_deleted

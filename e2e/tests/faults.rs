@@ -13,7 +13,7 @@ use kube::{
 use openmcp_e2e::{
     Platform, Service, Tenant,
     kinds::{self, api},
-    kro, people,
+    kro, people, scenes,
     service::edit,
     wait,
 };
@@ -28,16 +28,6 @@ use std::{
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_tenants_objects_rest_on_is_denied_lost_dead_or_renewed_and_they_say_so_and_go_on()
 -> Result<()> {
-    macro_rules! scenes {
-        ($($scene:ident)*) => {
-            tokio::try_join!($(async {
-                let since = Instant::now();
-                $scene().await.context(stringify!($scene))?;
-                println!("{:4.1} s {}", since.elapsed().as_secs_f32(), stringify!($scene));
-                anyhow::Ok(())
-            }),*)?
-        };
-    }
     scenes! {
         a_service_whose_cluster_is_denied_says_so_and_can_be_deleted
         a_service_whose_cluster_is_lost_moves_to_the_next_one_and_can_be_deleted_after_another_loss

@@ -11,7 +11,7 @@ use crate::{
 };
 use openmcp_reconcile::{Key, Lane, inventory::Entry};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 /// Between two looks at what the Inventories list.
 const BETWEEN: Duration = Duration::from_secs(300);
 
-/// A kind on a cluster.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// A kind on a cluster. In order: one seed of a simulation leads to one run.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Watched {
     cluster: String,
     api_version: String,
@@ -38,7 +38,7 @@ struct Missing {
 /// Opens the watches, and looks now and then for more of them.
 pub(crate) async fn watch_children<P: ServiceProvider>(world: Arc<World<P>>, until: CancellationToken) {
     let watch = async {
-        let mut open = HashMap::new();
+        let mut open = BTreeMap::new();
         loop {
             for (watched, missing) in look(&world, &mut open).await {
                 if follow(&world, &missing).await {
@@ -54,9 +54,9 @@ pub(crate) async fn watch_children<P: ServiceProvider>(world: Arc<World<P>>, unt
 /// What is missing. What no Inventory lists any more is let go.
 async fn look<P: ServiceProvider>(
     world: &World<P>,
-    open: &mut HashMap<Watched, Key>,
-) -> HashMap<Watched, Missing> {
-    let (mut missing, mut listed) = (HashMap::new(), HashSet::new());
+    open: &mut BTreeMap<Watched, Key>,
+) -> BTreeMap<Watched, Missing> {
+    let (mut missing, mut listed) = (BTreeMap::new(), BTreeSet::new());
     let looked = world.inventories.each(|inventory| {
         for entry in inventories::entries(inventory).filter(|entry| entry.uid.is_some()) {
             let watched = Watched {
@@ -79,7 +79,7 @@ async fn look<P: ServiceProvider>(
     match looked.await {
         Ok(()) => {
             let left = open.iter().filter(|(watched, _)| !listed.contains(watched));
-            let left: HashSet<Key> = left.map(|(_, key)| key.clone()).collect();
+            let left: BTreeSet<Key> = left.map(|(_, key)| key.clone()).collect();
             left.iter().for_each(|key| world.forget(key));
             // What else was watched for the same service object is opened anew.
             open.retain(|_, key| !left.contains(key));
